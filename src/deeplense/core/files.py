@@ -1,0 +1,95 @@
+"""Whole files or none: writing that a crash, a full disk or a second process cannot leave half done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from deeplense.core.errors import CorruptFile, DeepLenseError, MissingFile
+
+
+class CannotWrite(DeepLenseError):
+    """The disk is full, read-only or not ours to write to."""
+
+
+@contextmanager
+def atomic(path: Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path`; on success it replaces `path`, on failure it is removed.
+
+    Raises
+    ------
+    CannotWrite
+        When the operating system refuses the write.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        with temporary.open("rb+") as written:
+            os.fsync(written.fileno())
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:
+        raise CannotWrite(
+            f"{path} could not be written: {error.strerror or error}",
+            "a writable folder with enough free space",
+            "free some space or choose another place with --out",
+        ) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write `value` as indented JSON, whole or not at all; NaN and infinity are refused by `json`."""
+    with atomic(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file.
+
+    Raises
+    ------
+    MissingFile
+        When the file is not there or not readable.
+    CorruptFile
+        When its content is not JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise MissingFile(
+            f"{path} cannot be read: {error.strerror or error}",
+            "a readable file",
+            "restore it, or make its folder again",
+        ) from error
+    except ValueError as error:
+        raise CorruptFile(path, f"not valid JSON ({error})", "a JSON document") from error
+
+
+def sha256(path: Path) -> str:
+    """Return the hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Delete the temporary files that a killed writer left in `folder`."""
+    for leftover in folder.glob(".*.part"):
+        leftover.unlink(missing_ok=True)

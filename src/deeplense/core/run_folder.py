@@ -1,0 +1,115 @@
+"""The record of one training run: everything needed to evaluate, resume or report it on another machine."""
+
+from __future__ import annotations
+
+import secrets
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deeplense.core.errors import MissingFile, nearest
+from deeplense.core.files import read_json, write_json
+
+RUNS = Path("runs")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths and JSON documents of `runs/<run_id>/`.
+
+    Parameters
+    ----------
+    path
+        The folder; its name is the run's id.
+    """
+
+    path: Path
+
+    @property
+    def id(self) -> str:
+        """The run's id: the folder's name."""
+        return self.path.name
+
+    @property
+    def weights(self) -> Path:
+        """Weights of the best epoch (chosen on validation), safetensors."""
+        return self.path / "model.safetensors"
+
+    @property
+    def resume_state(self) -> Path:
+        """Optimiser, weights and epoch to go on from; present while training is unfinished."""
+        return self.path / "resume.pt"
+
+    @property
+    def predictions(self) -> Path:
+        """Answers for every image of the test split: `id, label, split, prediction, p_<class>…`."""
+        return self.path / "predictions.parquet"
+
+    @property
+    def report(self) -> Path:
+        """The HTML page."""
+        return self.path / "report.html"
+
+    def config(self) -> dict[str, Any]:
+        """Return the resolved configuration, with labels, image shape, normalisation and code version."""
+        return dict(self._document("config.json"))
+
+    def history(self) -> list[dict[str, float]]:
+        """Return one record per finished epoch."""
+        return list(self._document("history.json"))
+
+    def metrics(self) -> dict[str, dict[str, float]]:
+        """Return the marks on the test split: name → {value, low, high, n}."""
+        return dict(self._document("metrics.json"))
+
+    def write_config(self, config: Mapping[str, Any]) -> None:
+        """Store the resolved configuration."""
+        write_json(self.path / "config.json", dict(config))
+
+    def write_history(self, history: Sequence[Mapping[str, float]]) -> None:
+        """Store the records of all epochs so far."""
+        write_json(self.path / "history.json", list(history))
+
+    def write_metrics(self, metrics: Mapping[str, Mapping[str, float]]) -> None:
+        """Store the marks on the test split."""
+        write_json(self.path / "metrics.json", dict(metrics))
+
+    def _document(self, name: str) -> Any:
+        path = self.path / name
+        if not path.is_file():
+            step = {"metrics.json": f"deeplense evaluate {self.path}"}.get(name, "deeplense train … to make a run anew")
+            raise MissingFile(f"the run {self.id} has no {name}", f"the file {path}", f"run `{step}`")
+        return read_json(path)
+
+
+def new_run_id() -> str:
+    """Return eight random letters and digits."""
+    return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
+
+
+def find_run(name: str | Path, root: Path = RUNS) -> RunFolder:
+    """Return the run called `name`: a folder, or an id below `root`.
+
+    Raises
+    ------
+    MissingFile
+        When there is no such run; the message lists the nearest ids.
+    """
+    for candidate in (Path(name).expanduser(), root / str(name)):
+        if (candidate / "config.json").is_file():
+            return RunFolder(candidate)
+        if candidate.is_dir():
+            raise MissingFile(
+                f"{candidate} is not a run folder: it has no config.json",
+                "a folder written by `deeplense train`",
+                "name the run's folder itself, or its id",
+            )
+    ids = [folder.parent.name for folder in root.glob("*/config.json")]
+    near = nearest(str(name), ids) or sorted(ids)[:8]
+    raise MissingFile(
+        f"no run is called '{name}'",
+        f"a run folder or one of the ids in {root}/: {', '.join(near) or 'none yet'}",
+        "check the id, or train first: `deeplense train --dataset model_ii`",
+    )

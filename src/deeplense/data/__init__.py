@@ -1,0 +1,1 @@
+"""What is stored and read: dataset folders, foreign layouts, splits, transforms, batches."""

@@ -1,0 +1,1 @@
+"""How the sky is seen: pixels, point-spread function, noise. One TOML file per instrument."""

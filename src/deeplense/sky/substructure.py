@@ -1,0 +1,148 @@
+"""Populations of dark-matter substructure: random numbers in, mass profiles and their parameters out.
+
+A population turns the uniform numbers of an image into a profile, so that the image is a function of those numbers
+alone. Masses are in solar masses, positions in arcsec.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+from torch import Tensor
+
+from deeplense.core.config import Config, Count, Positive
+from deeplense.core.registry import Registry
+from deeplense.sky.mass import MassProfile, PointMasses
+from deeplense.sky.vortex import Vortex
+
+Parameters = dict[str, Float64[np.ndarray, "B *K"]]
+
+
+@dataclass(frozen=True)
+class Population(Config):
+    """A law of substructure.
+
+    Attributes
+    ----------
+    n_uniforms
+        How many uniform numbers one image takes.
+    """
+
+    n_uniforms: ClassVar[int] = 0
+
+    def draw(self, uniforms: Float64[np.ndarray, "B U"]) -> Parameters:
+        """Return the parameters of each image, one array per catalogue column."""
+        raise NotImplementedError
+
+    def profiles(self, parameters: Parameters, theta_E2_per_mass: float, like: Tensor) -> tuple[MassProfile, ...]:
+        """Return the mass profiles of drawn parameters, in the dtype and on the device of `like`."""
+        raise NotImplementedError
+
+
+POPULATIONS: Registry[type[Population]] = Registry("substructure", "deeplense.sky")
+
+
+@POPULATIONS.register("none")
+@dataclass(frozen=True)
+class NoSubstructure(Population):
+    """A smooth lens."""
+
+    def draw(self, uniforms: Float64[np.ndarray, "B U"]) -> Parameters:
+        """Return no parameter."""
+        return {}
+
+    def profiles(self, parameters: Parameters, theta_E2_per_mass: float, like: Tensor) -> tuple[MassProfile, ...]:
+        """Return no profile."""
+        return ()
+
+
+@POPULATIONS.register("point_masses")
+@dataclass(frozen=True)
+class PointMassSubhaloes(Population):
+    """A fixed number of point masses around the lens centre (DeepLenseSim's CDM).
+
+    Parameters
+    ----------
+    count
+        Subhaloes per image.
+    mass
+        Smallest and largest mass [solar masses].
+    mass_exponent
+        p of the draw m = (m_lo^p + (m_hi^p − m_lo^p) U)^(1/p), which is dN/dm ∝ m^(p − 1).
+    radius
+        Smallest and largest distance from the centre [arcsec], uniform in radius.
+    """
+
+    count: Count = 25
+    mass: tuple[Positive, Positive] = (1e6, 1e10)
+    mass_exponent: float = 0.1
+    radius: tuple[Positive, Positive] = (0.25, 2.0)
+
+    @property
+    def n_uniforms(self) -> int:  # type: ignore[override]
+        """Mass, radius and angle of each subhalo."""
+        return 3 * self.count
+
+    def draw(self, uniforms: Float64[np.ndarray, "B U"]) -> Parameters:
+        """Return `halo_mass` [solar masses], `halo_x`, `halo_y` [arcsec], each [B, count]."""
+        u_mass, u_radius, u_angle = np.split(uniforms, 3, axis=1)
+        low, high = (mass**self.mass_exponent for mass in self.mass)
+        radius = self.radius[0] + (self.radius[1] - self.radius[0]) * u_radius
+        angle = 2 * math.pi * u_angle
+        return {
+            "halo_mass": (low + (high - low) * u_mass) ** (1 / self.mass_exponent),
+            "halo_x": radius * np.sin(angle),
+            "halo_y": radius * np.cos(angle),
+        }
+
+    def profiles(self, parameters: Parameters, theta_E2_per_mass: float, like: Tensor) -> tuple[MassProfile, ...]:
+        """Return the point masses."""
+        theta_E = np.sqrt(theta_E2_per_mass * parameters["halo_mass"])
+        columns = (theta_E, parameters["halo_x"], parameters["halo_y"])
+        return (PointMasses(*(torch.from_numpy(column).to(like) for column in columns)),)
+
+
+@POPULATIONS.register("axion_vortex")
+@dataclass(frozen=True)
+class AxionVortex(Population):
+    """A straight vortex of ultra-light axions through the lens centre, at a random angle (DeepLenseSim's axion).
+
+    Parameters
+    ----------
+    axion_mass
+        Smallest and largest axion mass [eV], log-uniform.
+    length_times_mass
+        Half-length L times axion mass [arcsec eV].
+    mass
+        Mass of the whole vortex [solar masses].
+    n_beads
+        Point masses that make up the line.
+    """
+
+    axion_mass: tuple[Positive, Positive] = (1e-24, 1e-22)
+    length_times_mass: Positive = 3e-24
+    mass: Positive = 3e10
+    n_beads: Count = field(default=100)
+    n_uniforms: ClassVar[int] = 2
+
+    def draw(self, uniforms: Float64[np.ndarray, "B U"]) -> Parameters:
+        """Return `axion_mass` [eV], `vortex_half_length` [arcsec] and `vortex_angle` [rad], each [B]."""
+        low, high = (math.log(mass) for mass in self.axion_mass)
+        axion_mass = np.exp(low + (high - low) * uniforms[:, 0])
+        return {
+            "axion_mass": axion_mass,
+            "vortex_half_length": self.length_times_mass / axion_mass,
+            "vortex_angle": math.pi * (2 * uniforms[:, 1] - 1),
+        }
+
+    def profiles(self, parameters: Parameters, theta_E2_per_mass: float, like: Tensor) -> tuple[MassProfile, ...]:
+        """Return the vortex."""
+        half_length, angle = (
+            torch.from_numpy(parameters[name]).to(like)[:, None, None] for name in ("vortex_half_length", "vortex_angle")
+        )
+        return (Vortex(math.sqrt(theta_E2_per_mass * self.mass), half_length, angle, n_beads=self.n_beads),)
