@@ -106,6 +106,42 @@ def gaps(probabilities: Floats, targets: Integers, bins: int = BINS) -> NDArray[
     return table
 
 
+def calibrated_replicates(
+    probabilities: Floats, targets: Integers, seed: int, resamples: int, bins: int = BINS
+) -> NDArray[np.float64]:
+    """Return [R] calibration errors the same confidences would show if they were exactly right.
+
+    The error is a sum of absolute values, so that it is above zero for a perfect model too.
+
+    Parameters
+    ----------
+    probabilities
+        [N, K].
+    targets
+        [N] index of the true class; only its length matters here.
+    seed
+        Seed of the draws.
+    resamples
+        R.
+    bins
+        Number of equal-width bins between 0 and 1.
+
+    References
+    ----------
+    Bröcker & Smith 2007, Weather and Forecasting 22, 651: consistency resampling.
+    """
+    confidence, _, index = _binned(probabilities, targets, bins)
+    generator = np.random.default_rng(seed)
+    order = np.argsort(index, kind="stable")
+    starts = np.searchsorted(index[order], np.unique(index))
+    chance = confidence[order]
+    errors = []
+    for _ in range(resamples):
+        surplus = chance - (generator.random(len(chance)) < chance)
+        errors.append(np.abs(np.add.reduceat(surplus, starts)).sum() / len(chance))
+    return np.array(errors)
+
+
 def _binned(
     probabilities: Floats, targets: Integers, bins: int
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.int64]]:

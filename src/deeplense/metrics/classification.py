@@ -52,7 +52,7 @@ def checked(probabilities: ArrayLike, targets: ArrayLike) -> tuple[Floats, Integ
         raise InvalidOption(
             f"{bad} of {len(values)} predictions are not finite" if bad else "scores outside [0, 1]",
             "finite class probabilities within [0, 1]",
-            "train with a smaller --lr or in full precision (--precision no)" if bad else "apply a softmax first",
+            "train with a smaller --lr or in full precision" if bad else "apply a softmax first",
         )
     return values, truth
 

@@ -1,10 +1,11 @@
-"""How sure a mark is: 95 % intervals by resampling the images, honest at the ends of the scale."""
+"""How sure a mark is: resampling of images, and 95 % intervals that do not collapse at the ends of the scale."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -99,3 +100,61 @@ def _draw(generator: np.random.Generator, rows: int, images: int) -> NDArray[np.
     picked = generator.integers(0, images, size=(rows, images))
     picked += np.arange(rows)[:, None] * images
     return np.bincount(picked.ravel(), minlength=rows * images).reshape(rows, images)
+
+
+def bca(value: float, replicates: Floats, influence: Floats, strata: Integers) -> tuple[float, float]:
+    """Return the bias-corrected and accelerated 95 % interval.
+
+    Near 1 the plain percentile interval of an AUROC misses the true value several times too often, always from
+    above; this one stays close to 95 %.
+
+    Parameters
+    ----------
+    value
+        The statistic on the whole sample.
+    replicates
+        [R] its bootstrap replicates.
+    influence
+        [N] first-order effect of each image on the statistic, up to a constant per stratum.
+    strata
+        [N] group of each image, as used for the replicates.
+
+    References
+    ----------
+    Efron 1987, JASA 82, 171; the acceleration for several samples is that of Davison & Hinkley 1997, eq. 5.29.
+    """
+    groups = np.unique(strata, return_inverse=True)[1]
+    means = np.bincount(groups, influence) / np.bincount(groups)
+    centred = influence - means[groups]
+    spread = float((centred**2).sum())
+    if spread <= 0:
+        return value, value
+    acceleration = float((centred**3).sum()) / (6 * spread**1.5)
+    draws = len(replicates)
+    # Equal counts half: a statistic of few distinct values would otherwise look biased.
+    below = float((replicates < value).sum() + (replicates == value).sum() / 2) / draws
+    normal = NormalDist()
+    bias = normal.inv_cdf(min(max(below, 0.5 / draws), 1 - 0.5 / draws))
+    ends = [bias + sign * Z for sign in (-1, 1)]
+    # Past this point the correction turns back on itself; only a handful of images can bring it there.
+    levels = [normal.cdf(bias + end / max(1 - acceleration * end, 0.05)) for end in ends]
+    low, high = (float(q) for q in np.quantile(replicates, levels))
+    return min(low, value), max(high, value)
+
+
+def basic(value: float, replicates: Floats) -> tuple[float, float]:
+    """Return the basic bootstrap interval, which mirrors the replicates about the value and so undoes their bias.
+
+    Parameters
+    ----------
+    value
+        The statistic on the whole sample.
+    replicates
+        [R] its bootstrap replicates.
+
+    References
+    ----------
+    Davison & Hinkley 1997, Bootstrap Methods and their Application, eq. 5.6.
+    """
+    low, high = (float(q) for q in np.quantile(replicates, [0.025, 0.975]))
+    return min(2 * value - high, value), max(2 * value - low, value)
