@@ -1,4 +1,4 @@
-"""Typed configurations: a frozen dataclass is the CLI flags, the Python keywords and the keys of a TOML file at once."""
+"""Typed configurations: a frozen dataclass is the CLI flags, the Python keywords and the keys of a TOML file."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ Positive = Annotated[float, Bounds(low=1e-300)]
 NonNegative = Annotated[float, Bounds(low=0.0)]
 Fraction = Annotated[float, Bounds(0.0, 1.0)]
 Count = Annotated[int, Bounds(low=1)]
+CountOrZero = Annotated[int, Bounds(low=0)]
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,8 @@ class Config:
     """
 
     def __post_init__(self) -> None:
-        for name, hint in _hints(type(self)).items():
+        # a class is hashable, but mypy asks its instances
+        for name, hint in _hints(type(self)).items():  # type: ignore[arg-type]
             value = _checked(getattr(self, name), hint, name.replace("_", "-"))
             object.__setattr__(self, name, value)
 
@@ -133,19 +135,23 @@ def _checked_plain(value: Any, kind: Any, name: str) -> Any:
     if isinstance(kind, type):
         if issubclass(kind, Config) and isinstance(value, Mapping):
             return kind.from_mapping(value, name)
-        if kind is float and isinstance(value, int) and not isinstance(value, bool):
-            return float(value)
-        if kind is not bool and isinstance(value, bool):
-            pass
-        elif kind is object or isinstance(value, kind):
+        if kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+            return _finite(float(value), name)
+        if isinstance(value, kind) and (kind in (bool, object) or not isinstance(value, bool)):
             return value
-        elif kind.__name__ == "Path" and isinstance(value, str):
+        if kind.__name__ == "Path" and isinstance(value, str):
             return kind(value)
     raise InvalidOption(
         f"{name} is {value!r} ({type(value).__name__})",
         f"a value of type {getattr(kind, '__name__', kind)}",
         f"change the value of {name}",
     )
+
+
+def _finite(value: float, name: str) -> float:
+    if not math.isfinite(value):
+        raise InvalidOption(f"{name} is {value}", "a finite number", f"change the value of {name}")
+    return value
 
 
 def _checked_union(value: Any, choices: tuple[Any, ...], name: str) -> Any:
@@ -159,9 +165,10 @@ def _checked_union(value: Any, choices: tuple[Any, ...], name: str) -> Any:
             return _checked(value, choice, name)
         except InvalidOption as error:
             errors.append(error)
-    raise errors[-1] if len(errors) == 1 else InvalidOption(
-        f"{name} is {value!r}", " or ".join(error.expected for error in errors), f"change the value of {name}"
-    )
+    if len(errors) == 1:
+        raise errors[0]
+    expected = " or ".join(error.expected for error in errors)
+    raise InvalidOption(f"{name} is {value!r}", expected, f"change the value of {name}")
 
 
 def _check_bounds(value: Any, bounds: Bounds, name: str) -> None:

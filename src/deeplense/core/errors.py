@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 
@@ -24,8 +24,18 @@ class DeepLenseError(Exception):
         self.found, self.expected, self.remedy = found, expected, remedy
         super().__init__(found, expected, remedy)
 
+    def __reduce__(self) -> tuple[Callable[..., DeepLenseError], tuple[type[DeepLenseError], dict[str, object]]]:
+        return _restore, (type(self), vars(self))  # subclasses have other constructors; workers send errors home
+
     def __str__(self) -> str:
         return f"{self.found}\n  expected: {self.expected}\n  to do:    {self.remedy}"
+
+
+def _restore(kind: type[DeepLenseError], state: dict[str, object]) -> DeepLenseError:
+    error = kind.__new__(kind)
+    error.__dict__.update(state)
+    error.args = (error.found, error.expected, error.remedy)
+    return error
 
 
 class InvalidOption(DeepLenseError):
@@ -85,9 +95,6 @@ class CorruptFile(DeepLenseError):
     ) -> None:
         self.path = Path(path)
         super().__init__(f"{path}: {found}", expected, remedy)
-
-    def __reduce__(self) -> tuple[type[CorruptFile], tuple[Path, str, str, str]]:
-        return type(self), (self.path, self.found.removeprefix(f"{self.path}: "), self.expected, self.remedy)
 
 
 class InvalidDataset(DeepLenseError):

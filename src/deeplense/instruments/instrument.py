@@ -91,8 +91,11 @@ def load_instrument(name: str) -> Instrument:
     UnknownName
         When no TOML file in this folder has that name.
     """
-    known = {file.name.removesuffix(".toml"): file for file in resources.files(__package__).iterdir()
-             if file.name.endswith(".toml")}
+    known = {
+        file.name.removesuffix(".toml"): file
+        for file in resources.files(__package__).iterdir()
+        if file.name.endswith(".toml")
+    }
     if name not in known:
         raise UnknownName("instrument", name, known)
     return Instrument.from_mapping(tomllib.loads(known[name].read_text(encoding="utf-8")), f"instrument {name}")

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from jaxtyping import Float, Float64
 
-from deeplense.core.config import Config, NonNegative, Positive
+from deeplense.core.config import Config, CountOrZero, Positive
 from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
 from deeplense.core.seeding import image_stream, stable_key, uniforms
 from deeplense.instruments.instrument import Instrument, load_instrument
@@ -51,13 +51,17 @@ class Prior(Config):
                 "a prior with none or several laws", "exactly one of uniform, log_uniform", "write { uniform = [a, b] }"
             )
 
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """Smallest and largest value, as written."""
+        return self.uniform or self.log_uniform or (0.0, 0.0)
+
     def transform(self, u: Float64[np.ndarray, " B"]) -> Float64[np.ndarray, " B"]:
         """Return draws from uniform numbers."""
+        low, high = self.bounds
         if self.uniform is not None:
-            return self.uniform[0] + (self.uniform[1] - self.uniform[0]) * u
-        assert self.log_uniform is not None
-        low, high = (math.log(bound) for bound in self.log_uniform)
-        return np.exp(low + (high - low) * u)
+            return low + (high - low) * u
+        return np.exp(math.log(low) + (math.log(high) - math.log(low)) * u)
 
 
 Quantity = float | Prior
@@ -97,6 +101,14 @@ class Lens(Config):
     distance_convention: DistanceConvention = "angular_diameter"
     deflection_scale: Positive = 1.0
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_ellipticity("lens", self.e1, self.e2)
+        if self.z_source <= self.z_lens:
+            raise InvalidOption(
+                f"z_source {self.z_source} is not behind z_lens {self.z_lens}", "z_source > z_lens", "change one"
+            )
+
 
 @dataclass(frozen=True)
 class Source(Config):
@@ -115,7 +127,7 @@ class Source(Config):
     magnitude
         AB magnitude of the unlensed source.
     amplitude
-        Surface brightness at R_sersic [electron / s / arcsec²], instead of the magnitude.
+        Surface brightness at R_sersic [electron / s / arcsec²]; either this or the magnitude.
     """
 
     R_sersic: Positive
@@ -127,12 +139,20 @@ class Source(Config):
     magnitude: float | None = None
     amplitude: Positive | None = None
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_ellipticity("source", self.e1, self.e2)
+        if (self.magnitude is None) == (self.amplitude is None):
+            number = "no" if self.magnitude is None else "two values of its"
+            raise InvalidOption(
+                f"the source has {number} brightness", "either magnitude or amplitude", "correct [source]"
+            )
+
     def surface_amplitude(self, instrument: Instrument) -> float:
         """Return the surface brightness at R_sersic [electron / s / arcsec²]."""
-        if self.amplitude is not None:
-            return self.amplitude
         if self.magnitude is None:
-            raise InvalidOption("the source has no brightness", "magnitude or amplitude", "add one to [source]")
+            assert self.amplitude is not None
+            return self.amplitude
         return instrument.electron_rate(self.magnitude) / sersic_flux(self.R_sersic, self.n_sersic)
 
 
@@ -149,16 +169,40 @@ class Observation(Config):
     scale
         Factor on the stored image.
     dtype
-        Pixel type on disk; "uint16" only for counts.
+        Pixel type on disk; "uint16" only for counts without a scale.
     unit
         Unit of the stored pixels.
     """
 
     noise: Literal["none", "background_and_shot", "double_shot_counts"]
-    exposure_time: float | Prior | None = None
+    exposure_time: Positive | Prior | None = None
     scale: Positive = 1.0
     dtype: Literal["float32", "uint16"] = "float32"
     unit: str = "electron / s"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.dtype == "uint16" and (self.noise != "double_shot_counts" or self.scale != 1):
+            raise InvalidOption(
+                f"pixels of noise law {self.noise} and scale {self.scale:g} as uint16",
+                "uint16 for counts alone: it would cut off fractions and negative values",
+                'write dtype = "float32"',
+            )
+        if isinstance(self.exposure_time, Prior) and min(self.exposure_time.bounds) <= 0:
+            raise InvalidOption(
+                f"exposure_time may be {min(self.exposure_time.bounds):g} s", "positive seconds", "change its bounds"
+            )
+
+    def seconds(self, instrument: Instrument) -> float | Prior:
+        """Return the total exposure [s] with an instrument."""
+        time = instrument.total_exposure_time if self.exposure_time is None else self.exposure_time
+        if time is None:
+            raise InvalidOption(
+                f"noise, but no exposure time: '{instrument.description}' has none",
+                "seconds",
+                "add exposure_time to [observation]",
+            )
+        return time
 
 
 @dataclass(frozen=True)
@@ -171,9 +215,9 @@ class Counts(Config):
         Images per class.
     """
 
-    train: NonNegative = 30000
-    validation: NonNegative = 3000
-    test: NonNegative = 5000
+    train: CountOrZero = 30000
+    validation: CountOrZero = 3000
+    test: CountOrZero = 5000
 
 
 class Sample(NamedTuple):
@@ -197,9 +241,9 @@ class Drawn(NamedTuple):
     image
         Observed images, [B, 1, H, W].
     expected
-        The same without noise.
+        The same without noise, in the same unit. (Where Model I clips negative rates, its mean lies above this.)
     variance
-        Variance of the noise.
+        Variance of the noise, in that unit squared.
     parameters
         Every drawn parameter, one entry per image.
     """
@@ -255,13 +299,13 @@ class Recipe(Config):
             raise InvalidOption(f"n_pixels is {self.n_pixels}", "a number from 8 to 4096", "change n_pixels")
         if not self.classes:
             raise InvalidOption("a recipe without classes", "at least one [classes.NAME] table", "add one")
-        if self.lens.z_source <= self.lens.z_lens:
-            raise InvalidOption(
-                f"z_source {self.lens.z_source} is not behind z_lens {self.lens.z_lens}", "z_source > z_lens", "change one"
-            )
         for label in self.classes:
             self.population(label)
-        self.source.surface_amplitude(load_instrument(self.instrument))
+        instrument = load_instrument(self.instrument)
+        self.source.surface_amplitude(instrument)
+        if self.observation.noise != "none":
+            instrument.background_sigma()
+            self.observation.seconds(instrument)
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -279,7 +323,7 @@ class Recipe(Config):
     def samples(self) -> list[Sample]:
         """Return every image of the recipe in catalogue order: split by split, classes alternating."""
         counts = self.counts.as_dict()
-        return [Sample(split, label, k) for split in counts for k in range(int(counts[split])) for label in self.labels]
+        return [Sample(split, label, k) for split, n in counts.items() for k in range(n) for label in self.labels]
 
     def priors(self) -> dict[str, Prior]:
         """Return the macro quantities that vary from image to image, by catalogue column."""
@@ -304,14 +348,14 @@ def draw(recipe: Recipe, seed: int, samples: Sequence[Sample], dtype: torch.dtyp
         Precision of the ray shooting.
     """
     shape = (len(samples), 1, recipe.n_pixels, recipe.n_pixels)
-    drawn = Drawn(*(torch.empty(shape, dtype=dtype) for _ in range(3)), [{} for _ in samples])
+    image, expected, variance = (torch.empty(shape, dtype=dtype) for _ in range(3))
+    drawn = Drawn(image, expected, variance, [{} for _ in samples])
     for label in dict.fromkeys(sample.label for sample in samples):
         rows = [row for row, sample in enumerate(samples) if sample.label == label]
         parameters = draw_parameters(recipe, seed, [samples[row] for row in rows])
-        expected = expected_images(recipe, label, parameters, dtype)
         streams = [image_stream(seed, _key(samples[row]), NOISE_STREAM) for row in rows]
-        image, variance = observe(recipe, expected, parameters, streams)
-        for target, value in zip(drawn[:3], (image, expected, variance), strict=True):
+        observed = observe(recipe, expected_images(recipe, label, parameters, dtype), parameters, streams)
+        for target, value in zip((image, expected, variance), observed, strict=True):
             target[rows, 0] = value
         for position, row in enumerate(rows):
             drawn.parameters[row].update({name: column[position].tolist() for name, column in parameters.items()})
@@ -356,20 +400,15 @@ def observe(
     expected: Float[torch.Tensor, "B H W"],
     parameters: Parameters,
     streams: Sequence[np.random.Generator],
-) -> tuple[Float[torch.Tensor, "B H W"], Float[torch.Tensor, "B H W"]]:
-    """Return image and variance after the recipe's noise law and scale."""
-    observation, instrument = recipe.observation, load_instrument(recipe.instrument)
+) -> tuple[Float[torch.Tensor, "B H W"], Float[torch.Tensor, "B H W"], Float[torch.Tensor, "B H W"]]:
+    """Return image, expected image and variance in the unit of the stored image: after noise law and scale."""
+    observation, instrument, scale = recipe.observation, load_instrument(recipe.instrument), recipe.observation.scale
     if observation.noise == "none":
-        return expected * observation.scale, torch.zeros_like(expected)
-    fixed = observation.exposure_time if observation.exposure_time is not None else instrument.total_exposure_time
-    time = parameters.get("exposure_time", fixed)
-    if time is None:
-        raise InvalidOption(
-            f"recipe {recipe.name} has noise but no exposure time", "seconds", "add exposure_time to [observation]"
-        )
-    seconds = torch.as_tensor(time, dtype=expected.dtype).broadcast_to(expected.shape[:1])
-    image, variance = LAWS[observation.noise](expected, instrument.background_sigma(), seconds, streams)
-    return image * observation.scale, variance * observation.scale**2
+        return expected * scale, expected * scale, torch.zeros_like(expected)
+    time = parameters.get("exposure_time", observation.seconds(instrument))
+    seconds = torch.as_tensor(time).to(expected).broadcast_to(expected.shape[:1])
+    image, expected, variance = LAWS[observation.noise](expected, instrument.background_sigma(), seconds, streams)
+    return image * scale, expected * scale, variance * scale**2
 
 
 def load_recipe(name: str | Path) -> Recipe:
@@ -408,6 +447,14 @@ def shipped_recipes() -> dict[str, str]:
         for file in sorted(resources.files(__package__).iterdir(), key=lambda entry: entry.name)
         if file.name.endswith(".toml")
     }
+
+
+def _check_ellipticity(of: str, e1: Quantity, e2: Quantity) -> None:
+    largest = math.hypot(*(max(map(abs, e.bounds)) if isinstance(e, Prior) else e for e in (e1, e2)))
+    if largest >= 1:
+        raise InvalidOption(
+            f"the ellipticity of the {of} may be {largest:g}", "e1² + e2² < 1", f"change e1 or e2 in [{of}]"
+        )
 
 
 def _key(sample: Sample) -> int:

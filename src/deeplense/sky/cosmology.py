@@ -18,7 +18,7 @@ DistanceConvention = Literal["angular_diameter", "deeplense_sim"]
 
 
 def comoving_distance(z: float, H0: float = 70.0, Omega_m: float = 0.3) -> float:
-    """Return the line-of-sight comoving distance [Mpc] to redshift z, flat ΛCDM without radiation (Hogg 1999, eq. 15)."""
+    """Return the line-of-sight comoving distance [Mpc] to redshift z: flat ΛCDM, no radiation (Hogg 1999, eq. 15)."""
     nodes, weights = np.polynomial.legendre.leggauss(64)
     redshifts = z * (nodes + 1) / 2
     integrand = 1 / np.sqrt(Omega_m * (1 + redshifts) ** 3 + 1 - Omega_m)

@@ -7,21 +7,31 @@ from torch import Tensor
 
 Value = Tensor | float
 MAX_ELLIPTICITY = 0.9999
+TINY = 1e-30
+
+
+def bounded(e1: Value, e2: Value) -> tuple[Tensor, Tensor, Tensor]:
+    """Return e1, e2 and |e|, shrunk to |e| ≤ 0.9999 as lenstronomy does (Birrer & Amara 2018); numbers become float64.
+
+    The gradient of |e| is 0, not NaN, at e = 0.
+    """
+    first, second = (e if isinstance(e, Tensor) else torch.tensor(e, dtype=torch.float64) for e in (e1, e2))
+    modulus = torch.sqrt(first**2 + second**2 + TINY)
+    shrink = (MAX_ELLIPTICITY / modulus).clamp(max=1.0)
+    return first * shrink, second * shrink, modulus * shrink
 
 
 def axis_ratio_and_angle(e1: Value, e2: Value) -> tuple[Tensor, Tensor]:
-    """Return the axis ratio q = (1 − |e|) / (1 + |e|) and the major axis' angle φ = atan2(e2, e1) / 2 [rad].
-
-    |e| is limited to 0.9999, as in lenstronomy's `param_util.ellipticity2phi_q` (Birrer & Amara 2018).
-    """
-    first, second = (torch.as_tensor(e, dtype=torch.get_default_dtype()) if not isinstance(e, Tensor) else e
-                     for e in (e1, e2))
-    ellipticity = torch.hypot(first, second).clamp(max=MAX_ELLIPTICITY)
-    return (1 - ellipticity) / (1 + ellipticity), torch.atan2(second, first) / 2
+    """Return the axis ratio q = (1 − |e|) / (1 + |e|) and the major axis' angle φ = atan2(e2, e1) / 2 [rad]."""
+    first, second, modulus = bounded(e1, e2)
+    return (1 - modulus) / (1 + modulus), torch.atan2(second, first) / 2
 
 
 def ellipticity(axis_ratio: Value, angle: Value) -> tuple[Tensor, Tensor]:
     """Return (e1, e2) of an ellipse with axis ratio q whose major axis lies at the angle φ [rad]."""
-    q, phi = torch.as_tensor(axis_ratio), torch.as_tensor(angle)
+    q, phi = (
+        value if isinstance(value, Tensor) else torch.tensor(value, dtype=torch.float64)
+        for value in (axis_ratio, angle)
+    )
     modulus = (1 - q) / (1 + q)
     return modulus * torch.cos(2 * phi), modulus * torch.sin(2 * phi)

@@ -15,7 +15,7 @@ MIN_RADIUS = 1e-3
 
 @dataclass(frozen=True)
 class Sersic:
-    """Elliptical Sérsic profile with b_n = 1.9992 n − 0.3271 (Capaccioli 1989), as lenstronomy's SERSIC_ELLIPSE draws it.
+    """Elliptical Sérsic profile with b_n = 1.9992 n − 0.3271 (Capaccioli 1989), as lenstronomy's SERSIC_ELLIPSE has it.
 
     Parameters
     ----------
@@ -40,14 +40,15 @@ class Sersic:
     center_y: Value = 0.0
 
     def surface_brightness(self, x: Tensor, y: Tensor) -> Tensor:
-        """Return the surface brightness [flux / arcsec²] at x, y [arcsec]; constant within 0.001 arcsec of the centre."""
+        """Return the surface brightness [flux / arcsec²] at x, y [arcsec]; flat within 0.001 arcsec of the centre."""
         dx, dy = x - self.center_x, y - self.center_y
         norm2 = 1 - self.e1**2 - self.e2**2
         u, v = (1 - self.e1) * dx - self.e2 * dy, (1 + self.e1) * dy - self.e2 * dx
         # log R, not R: one pow becomes one exp, and the gradient is finite at the centre
         log_radius = torch.log(((u**2 + v**2) / norm2).clamp(min=MIN_RADIUS**2)) / 2
         log_scale = math.log(self.R_sersic) if not isinstance(self.R_sersic, Tensor) else torch.log(self.R_sersic)
-        return self.amplitude * torch.exp(-b_n(self.n_sersic) * (torch.exp((log_radius - log_scale) / self.n_sersic) - 1))
+        exponent = torch.exp((log_radius - log_scale) / self.n_sersic) - 1
+        return self.amplitude * torch.exp(-b_n(self.n_sersic) * exponent)
 
 
 def b_n(n_sersic: Value) -> Value:
@@ -56,6 +57,6 @@ def b_n(n_sersic: Value) -> Value:
 
 
 def sersic_flux(R_sersic: float, n_sersic: float) -> float:
-    """Return the total flux of a Sérsic profile of unit amplitude: 2π n R² e^b b^(−2n) Γ(2n) (Graham & Driver 2005, eq. 2)."""
+    """Return the flux at unit amplitude: 2π n R² e^b b^(−2n) Γ(2n) (Graham & Driver 2005, eq. 2)."""
     b = float(b_n(n_sersic))
-    return 2 * math.pi * n_sersic * R_sersic**2 * math.exp(b) * b ** (-2 * n_sersic) * math.gamma(2 * n_sersic)
+    return float(2 * math.pi * n_sersic * R_sersic**2 * math.exp(b) * b ** (-2 * n_sersic) * math.gamma(2 * n_sersic))

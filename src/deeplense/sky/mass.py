@@ -13,9 +13,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deeplense.sky.ellipticity import Value, axis_ratio_and_angle
+from deeplense.sky.ellipticity import TINY, Value, bounded
 
-TINY = 1e-30
+SMALL, TERMS = 1e-2, 8  # below SMALL, TERMS terms of a series are exact in float64
 
 
 class MassProfile(ABC):
@@ -51,25 +51,32 @@ class SIE(MassProfile):
     center_y: Value = 0.0
 
     def deflection(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Return (α_x, α_y) [arcsec]; finite for q → 1 and at the centre."""
-        q, phi = (value.to(x) for value in axis_ratio_and_angle(self.e1, self.e2))
-        cos, sin = torch.cos(phi), torch.sin(phi)
-        major, minor, psi = self._frame(x, y, q, cos, sin)
-        scale, eccentricity2 = self.theta_E * torch.sqrt(q), 1 - q**2
-        along = scale * major / psi * _arctan_ratio(eccentricity2 * (major / psi) ** 2)
-        across = scale * minor / psi * _arctanh_ratio(eccentricity2 * (minor / psi) ** 2)
-        return cos * along - sin * across, sin * along + cos * across
+        """Return (α_x, α_y) [arcsec], smooth in e1 and e2 (also at 0), finite at the centre.
+
+        With ρ = r² / ψ² the axes have the factors f = atan√(ρ−1) / √(ρ−1) and g = atanh√(1−q²ρ) / √(1−q²ρ). Instead of
+        rotating by an angle that e = 0 does not have, f + g multiplies z = x + iy, and (f − g) / |e| multiplies e z̄.
+        """
+        dx, dy, e1, e2, q, psi2 = self._frame(x, y)
+        rho = (dx**2 + dy**2 + TINY) / psi2
+        major, minor = _arctan_ratio(rho - 1), _arctanh_ratio(1 - q**2 * rho, q * torch.sqrt(rho))
+        scale = self.theta_E * torch.sqrt(q / psi2) / 2
+        mean, slope = (
+            scale * (major + minor),
+            scale * (1 + q) ** 2 * rho * _slope(1 - rho, 1 - q**2 * rho, major, minor),
+        )
+        return mean * dx - slope * (e1 * dx + e2 * dy), mean * dy - slope * (e2 * dx - e1 * dy)
 
     def convergence(self, x: Tensor, y: Tensor) -> Tensor:
         """Return κ."""
-        q, phi = (value.to(x) for value in axis_ratio_and_angle(self.e1, self.e2))
-        *_, psi = self._frame(x, y, q, torch.cos(phi), torch.sin(phi))
-        return self.theta_E * torch.sqrt(q) / (2 * psi)
+        *_, q, psi2 = self._frame(x, y)
+        return self.theta_E * torch.sqrt(q / psi2) / 2
 
-    def _frame(self, x: Tensor, y: Tensor, q: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        dx, dy = x - self.center_x, y - self.center_y
-        major, minor = cos * dx + sin * dy, cos * dy - sin * dx
-        return major, minor, torch.sqrt((q * major) ** 2 + minor**2 + TINY)
+    def _frame(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """Return position from the centre, ellipticity, q and ψ² = q² x² + y² (x along the major axis)."""
+        e1, e2, modulus = bounded(self.e1, self.e2)
+        dx, dy, q = x - self.center_x, y - self.center_y, (1 - modulus) / (1 + modulus)
+        u, v = (1 - e1) * dx - e2 * dy, (1 + e1) * dy - e2 * dx
+        return dx, dy, e1, e2, q, ((1 + q) / 2) ** 2 * (u**2 + v**2) + TINY
 
 
 @dataclass(frozen=True)
@@ -112,8 +119,7 @@ class PointMasses(MassProfile):
 
     def deflection(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return Σ theta_E² d / |d|² [arcsec]."""
-        shape = (self.theta_E.shape[0], *torch.broadcast_shapes(x.shape[-2:], y.shape[-2:]))
-        alpha_x, alpha_y = x.new_zeros(shape), x.new_zeros(shape)
+        alpha_x, alpha_y = self.convergence(x, y), self.convergence(x, y)
         masses = (value[:, :, None, None].unbind(1) for value in (self.theta_E**2, self.center_x, self.center_y))
         for theta_E2, center_x, center_y in zip(*masses, strict=True):
             dx, dy = x - center_x, y - center_y
@@ -124,26 +130,36 @@ class PointMasses(MassProfile):
 
     def convergence(self, x: Tensor, y: Tensor) -> Tensor:
         """Return 0: all mass sits in the points."""
-        return x.new_zeros((self.theta_E.shape[0], *torch.broadcast_shapes(x.shape[-2:], y.shape[-2:])))
+        return torch.zeros_like(self.theta_E.sum(1)[:, None, None] + x + y)
 
 
 def _arctan_ratio(z2: Tensor) -> Tensor:
     """Return atan(z) / z as a function of z², smooth at 0."""
-    small = z2 < 1e-2
-    z = torch.sqrt(torch.where(small, torch.ones_like(z2), z2))
-    return torch.where(small, _alternating_series(-z2), torch.atan(z) / z)
+    small = z2 < SMALL
+    z = torch.sqrt(torch.where(small, 1.0, z2))
+    return torch.where(small, _series(-z2), torch.atan(z) / z)
 
 
-def _arctanh_ratio(z2: Tensor) -> Tensor:
-    """Return atanh(z) / z as a function of z² < 1, smooth at 0."""
-    small = z2 < 1e-2
-    z = torch.sqrt(torch.where(small, torch.full_like(z2, 0.25), z2))
-    return torch.where(small, _alternating_series(z2), torch.atanh(z) / z)
+def _arctanh_ratio(z2: Tensor, complement: Tensor) -> Tensor:
+    """Return atanh(z) / z as a function of z² and √(1 − z²), smooth at 0, finite to the last digit before 1."""
+    small = z2 < SMALL
+    z = torch.sqrt(torch.where(small, 0.25, z2))
+    return torch.where(small, _series(z2), torch.log1p((z + z2 / (1 + complement)) / complement) / z)
 
 
-def _alternating_series(t: Tensor) -> Tensor:
-    """Return Σ tᵏ / (2k + 1), which is atanh(√t) / √t, or atan(√−t) / √−t for t < 0; |t| ≤ 0.01."""
+def _series(t: Tensor) -> Tensor:
+    """Return h(t) = Σ tᵏ / (2k + 1), which is atanh(√t) / √t, or atan(√−t) / √−t for t < 0; |t| ≤ 0.01."""
     total = torch.zeros_like(t)
-    for k in range(8, -1, -1):
+    for k in range(TERMS, -1, -1):
         total = total * t + 1 / (2 * k + 1)
     return total
+
+
+def _slope(a: Tensor, b: Tensor, h_a: Tensor, h_b: Tensor) -> Tensor:
+    """Return (h(b) − h(a)) / (b − a) for a ≤ 0 ≤ b, smooth at a = b = 0."""
+    small = b - a < SMALL
+    total, term, power = torch.zeros_like(a), torch.ones_like(a), torch.ones_like(a)
+    for k in range(1, TERMS + 1):  # term = Σ aʲ bⁱ over i + j = k − 1
+        total, power = total + term / (2 * k + 1), power * a
+        term = term * b + power
+    return torch.where(small, total, (h_b - h_a) / torch.where(small, 1.0, b - a))

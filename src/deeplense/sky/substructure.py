@@ -7,20 +7,20 @@ alone. Masses are in solar masses, positions in arcsec.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
 
 import numpy as np
 import torch
 from jaxtyping import Float64
 from torch import Tensor
 
-from deeplense.core.config import Config, Count, Positive
+from deeplense.core.config import Bounds, Config, Count, Positive
 from deeplense.core.registry import Registry
 from deeplense.sky.mass import MassProfile, PointMasses
 from deeplense.sky.vortex import Vortex
 
-Parameters = dict[str, Float64[np.ndarray, "B *K"]]
+Parameters = dict[str, Float64[np.ndarray, "B *K"]]  # noqa: F821
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ class PointMassSubhaloes(Population):
     mass
         Smallest and largest mass [solar masses].
     mass_exponent
-        p of the draw m = (m_lo^p + (m_hi^p − m_lo^p) U)^(1/p), which is dN/dm ∝ m^(p − 1).
+        p of the draw m = (m_lo^p + (m_hi^p − m_lo^p) U)^(1/p), which is dN/dm ∝ m^(p − 1); 0 is uniform in log m.
     radius
         Smallest and largest distance from the centre [arcsec], uniform in radius.
     """
@@ -91,11 +91,10 @@ class PointMassSubhaloes(Population):
     def draw(self, uniforms: Float64[np.ndarray, "B U"]) -> Parameters:
         """Return `halo_mass` [solar masses], `halo_x`, `halo_y` [arcsec], each [B, count]."""
         u_mass, u_radius, u_angle = np.split(uniforms, 3, axis=1)
-        low, high = (mass**self.mass_exponent for mass in self.mass)
         radius = self.radius[0] + (self.radius[1] - self.radius[0]) * u_radius
         angle = 2 * math.pi * u_angle
         return {
-            "halo_mass": (low + (high - low) * u_mass) ** (1 / self.mass_exponent),
+            "halo_mass": self._masses(u_mass),
             "halo_x": radius * np.sin(angle),
             "halo_y": radius * np.cos(angle),
         }
@@ -105,6 +104,12 @@ class PointMassSubhaloes(Population):
         theta_E = np.sqrt(theta_E2_per_mass * parameters["halo_mass"])
         columns = (theta_E, parameters["halo_x"], parameters["halo_y"])
         return (PointMasses(*(torch.from_numpy(column).to(like) for column in columns)),)
+
+    def _masses(self, u: Float64[np.ndarray, "B K"]) -> Float64[np.ndarray, "B K"]:
+        if self.mass_exponent == 0:
+            return np.asarray(self.mass[0] * (self.mass[1] / self.mass[0]) ** u)
+        low, high = (mass**self.mass_exponent for mass in self.mass)
+        return np.asarray((low + (high - low) * u) ** (1 / self.mass_exponent))
 
 
 @POPULATIONS.register("axion_vortex")
@@ -121,13 +126,13 @@ class AxionVortex(Population):
     mass
         Mass of the whole vortex [solar masses].
     n_beads
-        Point masses that make up the line.
+        Point masses that make up the line, at least two.
     """
 
     axion_mass: tuple[Positive, Positive] = (1e-24, 1e-22)
     length_times_mass: Positive = 3e-24
     mass: Positive = 3e10
-    n_beads: Count = field(default=100)
+    n_beads: Annotated[int, Bounds(low=2)] = 100
     n_uniforms: ClassVar[int] = 2
 
     def draw(self, uniforms: Float64[np.ndarray, "B U"]) -> Parameters:
@@ -143,6 +148,7 @@ class AxionVortex(Population):
     def profiles(self, parameters: Parameters, theta_E2_per_mass: float, like: Tensor) -> tuple[MassProfile, ...]:
         """Return the vortex."""
         half_length, angle = (
-            torch.from_numpy(parameters[name]).to(like)[:, None, None] for name in ("vortex_half_length", "vortex_angle")
+            torch.from_numpy(parameters[name]).to(like)[:, None, None]
+            for name in ("vortex_half_length", "vortex_angle")
         )
         return (Vortex(math.sqrt(theta_E2_per_mass * self.mass), half_length, angle, n_beads=self.n_beads),)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deeplense.sky.ellipticity import Value
-from deeplense.sky.mass import TINY, MassProfile
+from deeplense.sky.ellipticity import TINY, Value
+from deeplense.sky.mass import MassProfile
 
 DIGAMMA_SHIFT = 7
 DIGAMMA_SERIES = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
@@ -106,10 +106,11 @@ def _asymptotic_tail(re: Tensor, im: Tensor) -> Complex:
 def _pi_cot(re: Tensor, im: Tensor) -> Complex:
     """Return π cot(π z), accurate near the poles and far from the real axis."""
     angle = math.pi * (re - torch.round(re))
+    sin, tanh = torch.sin(angle), torch.tanh(math.pi * im)
     decay = torch.exp(-2 * math.pi * im.abs())
-    gap = -torch.expm1(-2 * math.pi * im.abs())
-    scale = math.pi / (gap**2 + 4 * decay * torch.sin(angle) ** 2 + TINY)
-    return scale * 2 * decay * torch.sin(2 * angle), -torch.sign(im) * scale * gap * (1 + decay)
+    sech2 = 4 * decay / (1 + decay) ** 2  # 1 − tanh² has no digits left far from the axis
+    scale = math.pi / (tanh**2 + sech2 * sin**2 + TINY)
+    return scale * sech2 * sin * torch.cos(angle), -scale * tanh
 
 
 def _inverse(re: Tensor, im: Tensor) -> Complex:
