@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,14 +51,16 @@ def read_bytes(path: Path, max_bytes: int = MAX_IMAGE_BYTES) -> bytes:
         When it is empty or too large.
     """
     try:
-        with path.open("rb") as handle:
-            content = handle.read(max_bytes + 1)
+        status = path.stat()
+        if not stat.S_ISREG(status.st_mode):  # a pipe or a device would be read for ever
+            raise MissingFile(f"{path} is not a file", "a regular file", "name a file that holds an image")
+        if status.st_size > max_bytes:
+            raise CorruptFile(path, f"{status.st_size:,} bytes", f"at most {max_bytes:,} bytes: one image")
+        content = path.read_bytes()
     except OSError as error:
         raise unreadable(path, error) from error
     if not content:
         raise CorruptFile(path, "the file is empty", "an image")
-    if len(content) > max_bytes:
-        raise CorruptFile(path, f"the file has more than {max_bytes:,} bytes", "one image of ordinary size")
     return content
 
 
