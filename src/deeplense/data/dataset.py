@@ -66,9 +66,27 @@ class Dataset(ABC):
     def __len__(self) -> int:
         return int(self.catalogue.num_rows)
 
-    def targets(self) -> Int64[np.ndarray, " N"]:
-        """Return the class index of every row; -1 where the label is unknown."""
-        number = {label: index for index, label in enumerate(self.labels)}
+    def targets(self, labels: Sequence[str] | None = None) -> Int64[np.ndarray, " N"]:
+        """Return the class index of every row; -1 where the label is unknown.
+
+        Parameters
+        ----------
+        labels
+            Class names in the order of the index; by default the dataset's own.
+
+        Raises
+        ------
+        InvalidDataset
+            When the dataset has a class that is not among them.
+        """
+        names = self.labels if labels is None else tuple(labels)
+        if strange := sorted(set(self.labels) - set(names)):
+            raise InvalidDataset(
+                f"{self.path} has the class '{strange[0]}'",
+                f"classes that were trained: {', '.join(names)}",
+                "evaluate on a dataset with the same classes",
+            )
+        number = {label: index for index, label in enumerate(names)}
         return np.array([number.get(label, -1) for label in self.catalogue["label"].to_pylist()], dtype=np.int64)
 
     def splits(self) -> list[str]:

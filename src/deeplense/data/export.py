@@ -77,21 +77,21 @@ def _names(dataset: Dataset) -> list[Path]:
     names: list[Path] = []
     taken: set[str] = set()
     labels, ids = dataset.catalogue["label"].to_pylist(), dataset.catalogue["id"].to_pylist()
-    for split, label, identifier in zip(dataset.splits(), labels, ids, strict=True):
+    for split, label, identifier in zip(dataset.splits(), labels, map(str, ids), strict=True):
         if label is None:
             raise InvalidDataset(
                 f"the image '{identifier}' of {dataset.path} has no label",
                 "a label for every image, which becomes its folder",
                 "label the images, or leave this one out",
             )
-        name = _safe(identifier)
-        if len(name) > MAX_NAME or f"{split}/{label}/{name}".lower() in taken:
+        folder, name = Path(split, _safe(label)), _safe(identifier.rpartition("/")[2])
+        if len(name) > MAX_NAME or f"{folder}/{name}".lower() in taken:
             name = f"{name[:MAX_NAME]}-{hashlib.sha256(identifier.encode()).hexdigest()[:16]}"
-        taken.add(f"{split}/{label}/{name}".lower())
-        names.append(Path(split, _safe(label), f"{name}.npy"))
+        taken.add(f"{folder}/{name}".lower())
+        names.append(folder / f"{name}.npy")
     return names
 
 
 def _safe(text: str) -> str:
-    """Return `text` as one file name: letters, digits, dashes, dots inside; never `..`, never a path."""
-    return re.sub(r"[^\w.+-]+", "_", text).strip(".") or "_"
+    """Return `text` as one file name: ASCII letters, digits, dashes, dots inside; never `..`, never a path."""
+    return re.sub(r"[^\w.+-]+", "_", text, flags=re.ASCII).strip(".") or "_"

@@ -40,6 +40,16 @@ class Interval:
         """Return the four numbers by name, as `metrics.json` stores them."""
         return asdict(self)
 
+    @property
+    def decimals(self) -> int:
+        """Decimals worth printing: two significant digits of the interval's half-width, from 2 to 6."""
+        half = (self.high - self.low) / 2
+        return min(6, max(2, 1 - math.floor(math.log10(half)))) if half > 0 else 4
+
+    def __str__(self) -> str:
+        places = self.decimals
+        return f"{self.value:.{places}f} [{self.low:.{places}f}, {self.high:.{places}f}]"
+
 
 def wilson(fraction: float, trials: int) -> tuple[float, float]:
     """Return the 95 % score interval of a proportion; unlike the bootstrap's it does not collapse at 0 and 1.

@@ -274,6 +274,8 @@ class Recipe(Config):
         Side of the images.
     lens, source, observation, counts
         The parts.
+    symmetry
+        The largest group of flips and turns that leaves the population as it is.
     classes
         Class name → its substructure: a table with `kind` and that kind's own settings.
     quirks
@@ -291,6 +293,7 @@ class Recipe(Config):
     observation: Observation
     classes: dict[str, dict[str, object]]
     counts: Counts = field(default_factory=Counts)
+    symmetry: Literal["none", "half_turn", "d4"] = "none"
     quirks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -438,6 +441,11 @@ def load_recipe(name: str | Path) -> Recipe:
     except tomllib.TOMLDecodeError as error:
         raise CorruptFile(path, f"not valid TOML ({error})", "a recipe", "correct the line it names") from error
     return Recipe.from_mapping(table, where)
+
+
+def is_recipe(name: str) -> bool:
+    """Whether `name` is a recipe of ours or a TOML file."""
+    return name.endswith(".toml") or name.lower().replace("-", "_") in shipped_recipes()
 
 
 def shipped_recipes() -> dict[str, str]:

@@ -1,0 +1,72 @@
+"""The bytes of a dataset folder: HDF5 shards of images, a Parquet catalogue, a manifest that vouches for both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from jaxtyping import Shaped
+
+from deeplense.core.errors import InvalidDataset
+from deeplense.core.files import atomic, sha256, write_json
+
+FORMAT = "deeplense-dataset"
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+CATALOGUE = "catalogue.parquet"
+ROWS_PER_SHARD = 1024
+IMAGE = "image"
+
+
+def shard_name(number: int) -> str:
+    """Return the file name of a shard."""
+    return f"shard-{number:05d}.h5"
+
+
+def write_shard(path: Path, images: Shaped[np.ndarray, "R C H W"], dtype: str) -> None:
+    """Write one shard, whole or not at all: chunk = one image, uncompressed, the same bytes for the same images.
+
+    Raises
+    ------
+    InvalidDataset
+        When a pixel does not survive the conversion to `dtype`.
+    """
+    stored = images.astype(dtype)
+    if dtype != "float32" and not np.array_equal(stored, images):
+        raise InvalidDataset(
+            f"pixels from {images.min():g} to {images.max():g} do not fit {dtype}",
+            f"values that {dtype} holds without loss",
+            'set dtype = "float32" in the recipe\'s [observation]',
+        )
+    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+        file.create_dataset(IMAGE, data=stored, chunks=(1, *stored.shape[1:]))
+
+
+def write_catalogue(path: Path, schema: pa.Schema, batches: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+    """Write the catalogue batch by batch, whole or not at all."""
+    with atomic(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
+        for rows in batches:
+            writer.write_table(pa.Table.from_pylist(list(rows), schema=schema))
+
+
+def write_manifest(folder: Path, facts: Mapping[str, Any], n_rows: int) -> None:
+    """Write the manifest: `facts`, and the checksum of every file. Its presence says that the dataset is complete."""
+    n_shards = -(-n_rows // ROWS_PER_SHARD)
+    shards = [
+        {
+            "file": shard_name(i),
+            "rows": min(ROWS_PER_SHARD, n_rows - i * ROWS_PER_SHARD),
+            "sha256": sha256(folder / shard_name(i)),
+        }
+        for i in range(n_shards)
+    ]
+    catalogue = {"file": CATALOGUE, "rows": n_rows, "sha256": sha256(folder / CATALOGUE)}
+    head = {"format": FORMAT, "format_version": FORMAT_VERSION}
+    write_json(
+        folder / MANIFEST, head | dict(facts) | {"rows_per_shard": ROWS_PER_SHARD, "catalogue": catalogue, "shards": shards}
+    )

@@ -1,0 +1,138 @@
+"""What happens to an image between disk and network: normalise, then (training only) augment. Batched, on any device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from deeplense.core.config import Config
+
+Images = Float[Tensor, "B C H W"]
+NormalisationKind = Literal["none", "max", "min_max", "standard", "sqrt", "log", "asinh"]
+Symmetry = Literal["none", "half_turn", "d4"]
+SOFTENING = 3.0  # the asinh stretch turns from linear to logarithmic at this many σ of the background
+TINY = 1e-12
+
+
+@dataclass(frozen=True)
+class Normalisation(Config):
+    """A stretch and its numbers, fitted on training images and stored with the run.
+
+    Parameters
+    ----------
+    kind
+        "none"; "max" and "min_max" scale each image by itself; "standard" subtracts the training mean and divides by the
+        training σ; "sqrt", "log" (log1p(10 x / scale) / log1p(10)) and "asinh" stretch first and then standardise.
+    scale
+        Unit of the stretch, in pixel values.
+    mean, std
+        Of the stretched training pixels.
+    """
+
+    kind: NormalisationKind
+    scale: float = 1.0
+    mean: float = 0.0
+    std: float = 1.0
+
+    def __call__(self, images: Images) -> Images:
+        """Return the normalised images."""
+        return (_stretch(self.kind, images, self.scale) - self.mean) / self.std
+
+
+def fit_normalisation(kind: NormalisationKind, images: Images) -> Normalisation:
+    """Return the normalisation of a sample of training images.
+
+    For "asinh" the scale is 3 σ of the background, estimated by the median absolute deviation; for "sqrt" and "log" it
+    is the 99.9th percentile.
+    """
+    if kind in ("none", "max", "min_max"):
+        return Normalisation(kind)
+    scale = 1.0
+    pixels = images.flatten()[:: max(1, images.numel() // 2_000_000)].double()
+    if kind == "asinh":
+        deviation = 1.4826 * float((pixels - pixels.median()).abs().median())
+        scale = SOFTENING * (deviation or float(pixels.std()) / 10) or 1.0
+    elif kind != "standard":
+        scale = float(pixels.kthvalue(max(1, int(0.999 * pixels.numel()))).values) or 1.0
+    stretched = _stretch(kind, pixels.reshape(1, 1, 1, -1), scale)
+    return Normalisation(kind, scale, float(stretched.mean()), float(stretched.std()) or 1.0)
+
+
+def _stretch(kind: NormalisationKind, images: Images, scale: float) -> Images:
+    stretch: dict[str, Callable[[], Tensor]] = {
+        "none": lambda: images,
+        "standard": lambda: images,
+        "max": lambda: images / images.amax((1, 2, 3), keepdim=True).clamp(min=TINY),
+        "min_max": lambda: _min_max(images),
+        "sqrt": lambda: images.sign() * (images.abs() / scale).sqrt(),
+        "log": lambda: images.sign() * torch.log1p(10 * images.abs() / scale) / math.log1p(10),
+        "asinh": lambda: torch.asinh(images / scale),
+    }
+    return stretch[kind]()
+
+
+def _min_max(images: Images) -> Images:
+    low, high = images.amin((1, 2, 3), keepdim=True), images.amax((1, 2, 3), keepdim=True)
+    return (images - low) / (high - low).clamp(min=TINY)
+
+
+@dataclass(frozen=True)
+class Augmentation(Config):
+    """Random changes that leave the label as it is.
+
+    Parameters
+    ----------
+    symmetry
+        "half_turn": rotation by 180°, exact for Models I–III. "d4": all flips and quarter turns, exact where the sky has
+        no preferred direction.
+    rotation
+        Largest random rotation [degrees]; interpolates.
+    zoom
+        Largest random magnification and demagnification, 1 for none; interpolates and changes the Einstein radius.
+    """
+
+    symmetry: Symmetry = "none"
+    rotation: float = 0.0
+    zoom: float = 1.0
+
+    def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, "n 4"]:
+        """Return the random numbers of n images, drawn on the CPU for a whole batch whatever device or process uses them."""
+        return torch.rand(n, 4, generator=generator)
+
+    def apply(self, images: Images, numbers: Float[Tensor, "B 4"]) -> Images:
+        """Return the changed images; the first number picks the symmetry, the others rotation, and zoom."""
+        images = _apply_symmetry(images, self.symmetry, numbers[:, 0].to(images))
+        if self.rotation == 0 and self.zoom == 1:
+            return images
+        angle = math.radians(self.rotation) * (2 * numbers[:, 1] - 1)
+        zoom = torch.exp(math.log(self.zoom) * (2 * numbers[:, 2] - 1))
+        cos, sin, zero = torch.cos(angle) / zoom, torch.sin(angle) / zoom, torch.zeros_like(zoom)
+        matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1).to(images)
+        grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+        return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _apply_symmetry(images: Images, symmetry: Symmetry, number: Float[Tensor, " B"]) -> Images:
+    if symmetry == "none":
+        return images
+    if symmetry == "half_turn":
+        return torch.where(number[:, None, None, None] < 0.5, images, images.flip(2, 3))
+    eighth = (8 * number).long()[:, None, None, None]
+    images = torch.where(eighth % 2 == 0, images, images.flip(3))
+    images = torch.where(eighth // 2 % 2 == 0, images, images.flip(2))
+    return torch.where(eighth // 4 == 0, images, images.transpose(2, 3))
+
+
+def centre_crop(images: Float[Tensor, "*B H W"], size: int) -> Float[Tensor, "*B size size"]:
+    """Return the central size × size pixels; an odd remainder goes to the lower right."""
+    top, left = ((side - size) // 2 for side in images.shape[-2:])
+    return images[..., top : top + size, left : left + size]
+
+

@@ -1,0 +1,187 @@
+"""`deeplense data …` and `deeplense models`: what is this dataset, what models are there."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from deeplense.core.config import Bounds, Config
+from deeplense.core.console import note, progress, table
+from deeplense.core.errors import InvalidOption
+from deeplense.core.files import atomic
+
+if TYPE_CHECKING:
+    from deeplense.data.dataset import Dataset
+
+SAMPLE = 1024
+
+
+@dataclass(frozen=True)
+class MontageOptions(Config):
+    """What `deeplense data montage` can be told.
+
+    Parameters
+    ----------
+    dataset
+        Recipe or path.
+    out
+        Picture to write: .png, .pdf or .svg.
+    per_class
+        Images of each class.
+    split
+        Which images; by default those of every split.
+    """
+
+    dataset: str
+    _: KW_ONLY
+    out: Path = Path("montage.png")
+    per_class: Annotated[int, Bounds(1, 64)] = 6
+    split: str | None = None
+
+
+def info(dataset: str) -> dict[str, Any]:
+    """Return and print what a dataset holds: classes, counts, shapes, ranges, splits, problems.
+
+    Parameters
+    ----------
+    dataset
+        Recipe or path.
+    """
+    import numpy as np
+
+    opened = _open(dataset)
+    splits, labels = opened.splits(), opened.catalogue["label"].to_pylist()
+    counts = Counter(zip(labels, splits, strict=True))
+    rows = np.unique(np.linspace(0, len(opened) - 1, min(SAMPLE, len(opened))).astype(np.int64))
+    pixels = opened.images(rows)
+    facts: dict[str, Any] = {
+        "path": str(opened.path),
+        "layout": opened.layout,
+        "images": len(opened),
+        "image_shape": list(opened.image_shape),
+        "labels": list(opened.labels),
+        "pixels": {"min": float(pixels.min()), "median": float(np.median(pixels)), "max": float(pixels.max())},
+        "pixels_sampled_from": len(rows),
+        "columns": opened.catalogue.column_names,
+        "problems": _problems(opened, counts),
+    }
+    names = [name for name in ("train", "validation", "test") if name in splits]
+    facts["counts"] = {label: {name: counts[label, name] for name in names} for label in (*opened.labels, None)
+                       if any(counts[label, name] for name in names)}
+    _print_info(facts, names)
+    return facts
+
+
+def montage(options: MontageOptions | None = None, /, **fields: Any) -> Path:
+    """Return the path of a picture with some images of each class.
+
+    Parameters
+    ----------
+    options
+        What to draw; or give the fields of `MontageOptions` as keywords.
+    """
+    options = options or MontageOptions.from_mapping(fields)
+    import numpy as np
+
+    from deeplense.metrics.figures import image_grid
+
+    if options.out.suffix not in (".png", ".pdf", ".svg"):
+        raise InvalidOption(f"--out {options.out}", "a name that ends in .png, .pdf or .svg", "change --out")
+    dataset = _open(options.dataset)
+    rows = np.arange(len(dataset)) if options.split is None else dataset.indices(options.split)
+    names = np.array([label or "unlabelled" for label in dataset.catalogue["label"].to_pylist()])[rows]
+    chosen = [row for label in dict.fromkeys((*dataset.labels, *names)) for row in rows[names == label][: options.per_class]]
+    captions = [dataset.catalogue["label"][int(row)].as_py() or "" for row in chosen]
+    figure = image_grid(dataset.images(np.array(chosen)), captions, columns=options.per_class)
+    with atomic(options.out) as temporary:
+        figure.savefig(temporary, format=options.out.suffix[1:], dpi=150)
+    note(f"{len(chosen)} images are in {options.out}")
+    return options.out
+
+
+def export(dataset: str, out: Path) -> Path:
+    """Return the root of a DeepLense `.npy` tree, {train,validation,test}/<class>/<name>.npy, made from any dataset.
+
+    Parameters
+    ----------
+    dataset
+        Recipe or path.
+    out
+        Folder to write.
+    """
+    from deeplense.data.export import export_npy_tree
+
+    opened = _open(dataset)
+    with progress("exporting", len(opened)) as advance:
+        export_npy_tree(opened, out, advance)
+    note(f"{len(opened):,} images are in {out}")
+    return out
+
+
+def recipes() -> list[str]:
+    """Return and print the recipes."""
+    from deeplense.recipes.recipe import load_recipe, shipped_recipes
+
+    known = {name: load_recipe(name) for name in shipped_recipes()}
+    table("Recipes", ("recipe", "what it is"), [(n, r.description) for n, r in known.items()], numbers=False)
+    return list(known)
+
+
+def models(pattern: str = "") -> list[str]:
+    """Return and print our architectures, and timm's that match a wildcard pattern.
+
+    Parameters
+    ----------
+    pattern
+        A timm pattern such as 'convit*'; without one, timm's are only counted.
+    """
+    from deeplense.models.backbone import MODELS
+    from deeplense.models.timm_backbone import list_timm
+
+    own = [(name, str(getattr(MODELS[name], "source", "")), _first_line(MODELS[name].__doc__)) for name in MODELS]
+    timm = list_timm(pattern)
+    table("Our architectures", ("--model-name", "--model-source", "what it is"), own, numbers=False)
+    if pattern:
+        table(f"timm architectures like '{pattern}'", ("--model-name", "--model-source"), [(n, "timm") for n in timm])
+    else:
+        note(f"and {len(timm):,} architectures of timm: list some with, for example, deeplense models 'convit*'")
+    return [name for name, *_ in own] + (timm if pattern else [])
+
+
+def _open(name: str) -> Dataset:
+    from deeplense.data.dataset import open_dataset
+    from deeplense.simulate import ensure
+
+    return open_dataset(ensure(name))
+
+
+def _problems(dataset: Dataset, counts: Counter[tuple[str | None, str]]) -> list[str]:
+    """Return what the layout's reader noticed, and damaged or unbalanced data."""
+    problems = list(dataset.problems)
+    check = getattr(dataset, "check", None)
+    if check is not None:
+        problems += [f"{name} is not the file that the manifest vouches for" for name in check()]
+    sizes = Counter({label: sum(n for (name, _), n in counts.items() if name == label) for label in dataset.labels})
+    if sizes and max(sizes.values()) > 2 * min(sizes.values()):
+        problems.append("classes are unequal: " + ", ".join(f"{label} {n:,}" for label, n in sizes.items()))
+    return problems
+
+
+def _print_info(facts: dict[str, Any], names: list[str]) -> None:
+    pixels = facts["pixels"]
+    rows = [(label or "unlabelled", *(f"{n[name]:,}" for name in names)) for label, n in facts["counts"].items()]
+    shape = " × ".join(map(str, facts["image_shape"]))
+    table(f"{facts['path']}\n{facts['layout']}", ("class", *names), rows)
+    table(
+        "Pixels",
+        ("images", "channels × height × width", "min", "median", "max"),
+        [(f"{facts['images']:,}", shape, *(f"{pixels[key]:.4g}" for key in ("min", "median", "max")))],
+    )
+    for problem in facts["problems"]:
+        note(f"note: {problem}")
+
+
+def _first_line(text: str | None) -> str:
+    return (text or "").strip().splitlines()[0]

@@ -1,0 +1,138 @@
+"""`deeplense evaluate`: run × dataset → predictions and marks with intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from deeplense.core.config import Bounds, Config, Count
+from deeplense.core.console import note, table
+from deeplense.core.errors import InvalidDataset
+from deeplense.core.files import atomic, write_json
+from deeplense.core.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from deeplense.data.loader import Loader
+    from deeplense.metrics.intervals import Interval
+
+N_MISTAKES = 12
+
+
+@dataclass(frozen=True)
+class EvaluateOptions(Config):
+    """What `deeplense evaluate` can be told.
+
+    Parameters
+    ----------
+    run_id
+        Id or folder of the run.
+    dataset
+        Recipe or path; by default the run's own dataset.
+    split
+        Which images.
+    batch_size
+        Images at a time.
+    device
+        Where to compute; best takes CUDA, then MPS, then the CPU.
+    workers
+        Processes that read images.
+    """
+
+    run_id: str
+    _: KW_ONLY
+    dataset: str | None = None
+    split: Literal["train", "validation", "test"] = "test"
+    batch_size: Count = 256
+    device: Literal["best", "cuda", "mps", "cpu"] = "best"
+    workers: Annotated[int, Bounds(0, 256)] = 0
+
+
+def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[str, Interval]:
+    """Return the marks of a run with 95 % intervals, and write them with the predictions beside the run.
+
+    The run's own test split goes into the run folder itself; any other dataset or split into a folder below it.
+
+    Parameters
+    ----------
+    options
+        What to evaluate; or give the fields of `EvaluateOptions` as keywords.
+
+    Raises
+    ------
+    MissingFile
+        When there is no such run, or its dataset is gone.
+    InvalidDataset
+        When the dataset has other classes or other image sizes than the run was trained on.
+    """
+    options = options or EvaluateOptions.from_mapping(fields)
+    from deeplense.data.dataset import open_dataset
+    from deeplense.data.loader import Loader
+    from deeplense.simulate import ensure
+    from deeplense.training.trained import TrainedModel, locate_run
+
+    run = locate_run(options.run_id)
+    model = TrainedModel.load(run, options.device)
+    own = model.config["dataset"]
+    known = Path(own["path"])
+    # the run's own dataset lies where it was, or else is made again from its recipe
+    dataset = open_dataset(ensure(options.dataset or (str(known) if known.exists() else own["name"])))
+    images = Loader(dataset, dataset.indices(options.split), model.labels, model.crop, options.workers)
+    answers = model.answers(images, options.batch_size)
+    if bool((images.targets < 0).any()):
+        raise InvalidDataset(
+            f"{dataset.path} has images without a label", "a label for each image", "use `deeplense predict` instead"
+        )
+    marks = model.task.marks_with_intervals(answers, images.targets.numpy())
+    is_own = dataset.path.absolute() == known.absolute() and options.split == "test"
+    folder = run.path if is_own else run.path / f"{dataset.path.name}-{options.split}"
+    _write(RunFolder(folder), model.task.columns(answers), images, marks, options.split)
+    _write_mistakes(folder, answers, images, model.labels)
+    table(
+        f"{run.id} on {dataset.path.name}, {options.split} split, {len(images):,} images",
+        ("mark", "value", "95 % interval"),
+        [(name, f"{mark.value:.4f}", f"{mark.low:.4f} – {mark.high:.4f}") for name, mark in marks.items()],
+    )
+    note(f"marks and predictions are in {folder}; see them with: deeplense report {run.path}")
+    return marks
+
+
+def _write(
+    folder: RunFolder, columns: Mapping[str, Any], images: Loader, marks: Mapping[str, Interval], split: str
+) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    catalogue = images.dataset.catalogue.select(["id", "label"]).take(images.rows)
+    content = {"id": catalogue["id"], "label": catalogue["label"], "split": [split] * len(images), **columns}
+    with atomic(folder.predictions) as temporary:
+        pq.write_table(pa.table(content), temporary)
+    folder.write_metrics({name: mark.as_dict() for name, mark in marks.items()})
+
+
+def _write_mistakes(folder: Path, answers: np.ndarray, images: Loader, labels: tuple[str, ...]) -> None:
+    """Store the images that the model is surest of and wrong about."""
+    import numpy as np
+    from safetensors.torch import save_file
+
+    targets = images.targets.numpy()
+    confidence = np.where(answers.argmax(1) != targets, answers.max(1), -1.0)
+    worst = np.argsort(-confidence, kind="stable")[:N_MISTAKES]
+    worst = worst[confidence[worst] >= 0].astype(np.int64)
+    ids = images.dataset.catalogue["id"].take(images.rows[worst]).to_pylist()
+    rows = [
+        {
+            "id": name,
+            "label": labels[targets[position]],
+            "prediction": labels[int(answers[position].argmax())],
+            "probability": float(answers[position].max()),
+        }
+        for name, position in zip(ids, worst, strict=True)
+    ]
+    if rows:
+        with atomic(folder / "mistakes.safetensors") as temporary:
+            save_file({"images": next(images.batches([worst])).image.contiguous()}, temporary)
+    write_json(folder / "mistakes.json", rows)

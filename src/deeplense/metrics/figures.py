@@ -1,0 +1,282 @@
+"""Pictures of results: data in, Figure out; the only module that imports matplotlib.
+
+Figures are made without pyplot, so that nothing global is touched and no display is needed. They are drawn at the size
+at which a phone shows them; colours are those of Okabe & Ito (2008), told apart by every kind of colour vision, and
+never the only difference between two lines.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from functools import wraps
+from typing import Any, ParamSpec
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.colors import LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.image import imsave
+from matplotlib.ticker import MaxNLocator
+
+from deeplense.metrics.calibration import ReliabilityTable
+from deeplense.metrics.classification import Floats, Integers
+from deeplense.metrics.intervals import Interval, wilson
+from deeplense.metrics.ranking import RocCurve
+from deeplense.metrics.stretch import stretched
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), "-.")
+INK, FAINT = "#1d2733", "#8b95a1"
+SHADES = LinearSegmentedColormap.from_list("deeplense", ["#f4f8fb", "#7fb3d3", "#0072B2", "#00446b"])
+SIZE = (3.6, 3.3)  # inches
+FONT = "DejaVu Sans"
+STYLE: dict[Any, Any] = {
+    "font.family": "sans-serif",
+    "font.sans-serif": [FONT],
+    "font.size": 8.5,
+    "text.color": INK,
+    "text.parse_math": False,  # a class may be called anything, "$x$" included
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#e6eaee",
+    "grid.linewidth": 0.6,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 7.5,
+    "lines.linewidth": 1.6,
+    "figure.constrained_layout.use": True,
+    "svg.fonttype": "none",  # text stays text: small files, and the reader's own font
+    "svg.hashsalt": "deeplense",
+}
+
+Arguments = ParamSpec("Arguments")
+
+
+def _styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    @wraps(draw)
+    def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
+        with matplotlib.rc_context(STYLE):
+            return draw(*args, **kwargs)
+
+    return wrapped
+
+
+@_styled
+def roc_figure(curves: Mapping[str, RocCurve], areas: Mapping[str, Interval]) -> Figure:
+    """Return the ROC curve of each class against the rest, areas with their intervals in the legend.
+
+    Parameters
+    ----------
+    curves
+        Class name → curve.
+    areas
+        Class name → area under it.
+    """
+    figure, axes = _canvas()
+    axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
+    lines = [
+        axes.plot(curve.false_positive_rate, curve.true_positive_rate, **_look(k))[0]
+        for k, curve in enumerate(curves.values())
+    ]
+    axes.set(xlim=(-0.015, 1.015), ylim=(-0.015, 1.015), aspect="equal")
+    axes.set(xlabel="false positive rate", ylabel="true positive rate")
+    names = [f"{short(name, 14)}  {areas[name]}" for name in curves]
+    if len(lines) <= 12:
+        axes.legend(lines, names, loc="lower right", title="AUROC [95 % interval]", title_fontsize=7.5)
+    return figure
+
+
+@_styled
+def confusion_figure(matrix: Integers, labels: Sequence[str]) -> Figure:
+    """Return the confusion matrix: fractions of each true class, with the counts below.
+
+    Parameters
+    ----------
+    matrix
+        [K, K] counts, row = true class.
+    labels
+        K class names.
+    """
+    figure, axes = _canvas()
+    fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+    classes = len(labels)
+    axes.pcolormesh(fractions, cmap=SHADES, vmin=0, vmax=1, edgecolors="white", linewidth=2 if classes <= 12 else 0)
+    places, names = np.arange(classes) + 0.5, [short(label, 14) for label in labels]
+    axes.set_xticks(places, names, rotation=0 if classes <= 3 else 45)
+    axes.set_yticks(places, names, rotation=90 if classes <= 3 else 0, va="center")
+    axes.set(xlabel="predicted class", ylabel="true class", aspect="equal")
+    axes.invert_yaxis()
+    axes.grid(False)
+    axes.spines[:].set_visible(False)
+    for (row, column), fraction in np.ndenumerate(fractions) if classes <= 6 else ():
+        at: dict[str, Any] = {"color": "white" if fraction > 0.45 else INK, "ha": "center"}
+        axes.text(column + 0.5, row + 0.5, f"{fraction:.1%}", va="bottom", fontsize=11 if classes <= 3 else 8, **at)
+        axes.text(column + 0.5, row + 0.55, f"{matrix[row, column]:,}", va="top", fontsize=7, **at)
+    return figure
+
+
+@_styled
+def reliability_figure(table: ReliabilityTable, error: Interval) -> Figure:
+    """Return accuracy against confidence, with Wilson's 95 % interval per bin, above the histogram of confidences.
+
+    Parameters
+    ----------
+    table
+        The reliability table.
+    error
+        Expected calibration error.
+    """
+    figure = _figure(SIZE)
+    upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    full = np.flatnonzero(table.count)
+    right = table.accuracy[full]
+    ends = np.array([wilson(float(table.accuracy[b]), int(table.count[b])) for b in full])
+    upper.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
+    upper.vlines(table.confidence[full], ends[:, 0], ends[:, 1], color=COLOURS[0], alpha=0.45, linewidth=1.2)
+    upper.plot(table.confidence[full], right, color=COLOURS[0], marker="o", markersize=4, linewidth=1)
+    upper.set(xlim=(-0.015, 1.015), ylim=(-0.015, 1.03), ylabel="accuracy")
+    upper.text(0.03, 0.97, f"ECE {error}", transform=upper.transAxes, va="top", fontsize=7.5)
+    width = np.diff(table.edges)
+    lower.bar(table.edges[:-1] + width / 2, table.count / table.count.sum(), width * 0.9, color=COLOURS[0], alpha=0.6)
+    lower.set(xlabel="confidence", ylabel="images")
+    lower.yaxis.set_major_locator(MaxNLocator(2))
+    lower.yaxis.set_major_formatter(lambda fraction, _: f"{fraction:.0%}")
+    figure.align_ylabels()
+    return figure
+
+
+@_styled
+def history_figure(history: Sequence[Mapping[str, float]], curves: Mapping[str, str], ylabel: str) -> Figure:
+    """Return numbers against the epoch.
+
+    Parameters
+    ----------
+    history
+        One record per epoch; `epoch` is the abscissa, else the record's place, from 1.
+    curves
+        Key of the record → name in the legend; keys that no record has are left out.
+    ylabel
+        What the numbers are.
+    """
+    figure, axes = _canvas()
+    present = [(key, name) for key, name in curves.items() if any(key in record for record in history)]
+    for k, (key, name) in enumerate(present):
+        points = [(record.get("epoch", place), record[key]) for place, record in enumerate(history, 1) if key in record]
+        marker = "o" if len(points) <= 20 else ""
+        axes.plot(*zip(*points, strict=True), label=name, marker=marker, markersize=3, **_look(k))
+    axes.set(xlabel="epoch", ylabel=ylabel)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    if present:
+        axes.legend(loc="best")
+    return figure
+
+
+@_styled
+def comparison_figure(marks: Mapping[str, Interval], xlabel: str) -> Figure:
+    """Return one mark of several runs side by side, each a point with its 95 % interval.
+
+    Parameters
+    ----------
+    marks
+        Name of the run → its mark, top to bottom.
+    xlabel
+        What the mark is.
+    """
+    figure = _figure((7.2, 0.75 + 0.26 * len(marks)))
+    axes = figure.add_subplot()
+    rows = np.arange(len(marks))
+    values = list(marks.values())
+    axes.hlines(rows, [mark.low for mark in values], [mark.high for mark in values], color=COLOURS[0], linewidth=1.6)
+    axes.plot([mark.value for mark in values], rows, "o", color=COLOURS[0], markersize=5)
+    axes.set_yticks(rows, [short(name, 30) for name in marks])
+    axes.set(xlabel=xlabel, ylim=(len(marks) - 0.5, -0.5))
+    axes.ticklabel_format(axis="x", useOffset=False)
+    axes.grid(False, axis="y")
+    axes.spines["left"].set_visible(False)
+    return figure
+
+
+@_styled
+def image_grid(images: Floats, captions: Sequence[str], columns: int = 6, inches: float = 1.2) -> Figure:
+    """Return a sheet of images, each stretched by itself, with its caption below.
+
+    Parameters
+    ----------
+    images
+        [M, C, H, W].
+    captions
+        M texts of one or two lines.
+    columns
+        Images per row.
+    inches
+        Width of one image.
+    """
+    columns = max(1, min(columns, len(images)))
+    rows = -(-len(images) // columns)
+    figure = _figure((columns * inches, max(1, rows) * (inches + 0.3)))
+    for place, (image, caption) in enumerate(zip(images, captions, strict=True), 1):
+        axes = figure.add_subplot(rows, columns, place)
+        axes.imshow(stretched(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+        axes.set_axis_off()
+        axes.set_title("\n".join(short(line, 20) for line in caption.splitlines()), y=-0.02, va="top", fontsize=6.5)
+    return figure
+
+
+def image_png(image: Floats) -> bytes:
+    """Return one image, stretched, as PNG, a pixel for a pixel.
+
+    Parameters
+    ----------
+    image
+        [C, H, W].
+    """
+    buffer = io.BytesIO()
+    imsave(buffer, stretched(image), format="png", cmap="gray", vmin=0, vmax=1)
+    return buffer.getvalue()
+
+
+def svg(figure: Figure) -> str:
+    """Return the figure as an SVG document in the reader's own sans-serif font; equal figures give equal text."""
+    buffer = io.StringIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    return buffer.getvalue().replace(f"'{FONT}'", "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial")
+
+
+def png(figure: Figure, dots_per_inch: int = 200) -> bytes:
+    """Return the figure as a PNG file's bytes."""
+    buffer = io.BytesIO()
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(buffer, format="png", dpi=dots_per_inch)
+    return buffer.getvalue()
+
+
+def short(text: str, length: int) -> str:
+    """Return `text` without characters that a picture cannot hold, cut to `length`."""
+    plain = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return plain if len(plain) <= length else plain[: length - 1] + "…"
+
+
+def _figure(size: tuple[float, float]) -> Figure:
+    figure = Figure(figsize=size)
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _canvas() -> tuple[Figure, Axes]:
+    figure = _figure(SIZE)
+    return figure, figure.add_subplot()
+
+
+def _look(place: int) -> dict[str, Any]:
+    return {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}

@@ -1,0 +1,1 @@
+"""What learns: one family of architectures per file, each registered by name."""

@@ -1,0 +1,172 @@
+"""A backbone with a head, by name: the network of every task that answers one vector per image."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Self
+
+import torch
+from jaxtyping import Float
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
+from deeplense.models.backbone import MODELS, Backbone, ModelSource
+from deeplense.models.heads import complex_head, linear_head
+
+DEFAULT_NAMES: dict[ModelSource, str] = {"baseline": "baseline_cnn", "deeplense": "residual_cnn"}
+
+
+class Network(nn.Module):
+    """Images to logits.
+
+    Parameters
+    ----------
+    backbone
+        Images to features.
+    head
+        Pooled features to logits.
+    tune
+        Whether the backbone learns; a frozen one also keeps its batch statistics.
+    """
+
+    def __init__(self, backbone: Backbone, head: nn.Module, tune: bool = True) -> None:
+        super().__init__()
+        self.backbone, self.head, self.tune = backbone, head, tune
+        backbone.requires_grad_(tune)
+
+    def train(self, mode: bool = True) -> Self:
+        """Switch to training mode, but for a frozen backbone."""
+        super().train(mode)
+        self.backbone.train(mode and self.tune)
+        return self
+
+    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
+        """Return the logits."""
+        logits: Tensor = self.head(self.backbone.pooled(self.backbone.forward_features(images)))
+        return logits
+
+
+def resolve_name(source: ModelSource, name: str | None) -> str:
+    """Return the model's name: as given, or the source's own default.
+
+    Raises
+    ------
+    UnknownName
+        When the source has no model of that name.
+    InvalidOption
+        When timm is asked for without a name.
+    """
+    if source == "timm":
+        from deeplense.models.timm_backbone import check_timm_name
+
+        if name is None:
+            raise InvalidOption("--model-source timm without a name", "a timm model", "add --model-name, e.g. resnet18")
+        check_timm_name(name)
+        return name
+    name = name or DEFAULT_NAMES[source]
+    own = [key for key in MODELS if getattr(MODELS[key], "source", source) == source]
+    if name not in own:
+        hint = "list them with `deeplense models`; timm models need --model-source timm"
+        raise UnknownName(f"{source} model", name, own, hint)
+    return name
+
+
+def build_network(
+    source: ModelSource,
+    name: str,
+    image_shape: tuple[int, int, int],
+    n_out: int,
+    *,
+    complex_: bool = False,
+    dropout: float = 0.0,
+    tune: bool = True,
+    pretrained: str = "0",
+) -> Network:
+    """Return a network ready to train.
+
+    Parameters
+    ----------
+    source, name
+        Which backbone.
+    image_shape
+        (C, H, W) of the images.
+    n_out
+        Number of logits.
+    complex_
+        Whether the head has hidden layers.
+    dropout
+        Of the head.
+    tune
+        Whether the backbone learns.
+    pretrained
+        "0", "1" (the hub) or a safetensors file: of timm's naming, or of one of our runs.
+    """
+    weights = None if pretrained in ("0", "1") else _weights_file(pretrained)
+    own_run = weights is not None and any(key.startswith("backbone.") for key in _read_weights(weights))
+    if source == "timm":
+        from deeplense.models.timm_backbone import TimmBackbone
+
+        start: bool | Path = pretrained == "1" if weights is None or own_run else weights
+        backbone: Backbone = TimmBackbone(name, image_shape, start)
+    else:
+        backbone = MODELS[name](image_shape)
+        if pretrained == "1":
+            raise InvalidOption(
+                f"no pretrained weights are published for {name}", "--pretrained 0, or a file", "use --pretrained 0"
+            )
+    head = (complex_head if complex_ else linear_head)(backbone.num_pooled, n_out, dropout)
+    network = Network(backbone, head, tune)
+    if weights is not None and (own_run or source != "timm"):
+        _start_from(network, weights)
+    return network
+
+
+def load_weights(network: nn.Module, path: Path) -> None:
+    """Fill a network with the weights of a run.
+
+    Raises
+    ------
+    CorruptFile
+        When the file is not safetensors, or of another architecture.
+    """
+    state = _read_weights(path)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise CorruptFile(
+            path, "its tensors are not those of this network", f"{len(network.state_dict())} tensors of this architecture"
+        ) from error
+
+
+def _start_from(network: Network, path: Path) -> None:
+    """Fill the backbone, and the head where its shape agrees (another set of classes has another one)."""
+    state = _read_weights(path)
+    own = network.state_dict()
+    backbone = {key for key in own if key.startswith("backbone.")}
+    if missing := [key for key in backbone if key not in state or state[key].shape != own[key].shape]:
+        raise CorruptFile(path, f"{missing[0]} is missing or has another shape", "weights of the same architecture")
+    head = {key for key in own if key not in backbone}
+    usable = backbone | (head if all(key in state and state[key].shape == own[key].shape for key in head) else set())
+    network.load_state_dict({key: state[key] for key in usable}, strict=False)
+
+
+def _weights_file(name: str) -> Path:
+    path = Path(name).expanduser()
+    if path.suffix != ".safetensors":
+        raise InvalidOption(
+            f"--pretrained {name}",
+            "0, 1, or a .safetensors file",
+            "convert other formats to safetensors first: they can carry code",
+        )
+    if not path.is_file():
+        raise MissingFile(f"there is no file {path}", "weights as safetensors", "check the path")
+    return path
+
+
+def _read_weights(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise CorruptFile(path, f"not a safetensors file ({error})", "weights as safetensors") from error

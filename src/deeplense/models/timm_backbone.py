@@ -1,0 +1,149 @@
+"""Any timm architecture as a backbone, for any number of channels and any image size. The only file that imports timm."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import urlsplit
+
+import timm
+import torch
+import torch.nn.functional as F
+from huggingface_hub import constants
+from jaxtyping import Float
+from torch import Tensor
+
+from deeplense.core.errors import CorruptFile, DeepLenseError, InvalidOption, UnknownName
+from deeplense.models.backbone import Backbone, ModelSource
+
+
+class Unreachable(DeepLenseError):
+    """The model hub cannot be reached."""
+
+
+class TimmBackbone(Backbone):
+    """A timm model without its classifier.
+
+    Parameters
+    ----------
+    name
+        timm's name, with or without a pretrained tag.
+    image_shape
+        (C, H, W) of the images; they are resized where the architecture takes one size only.
+    pretrained
+        False: random weights. True: from the hub. A path: a safetensors file in timm's naming.
+
+    Raises
+    ------
+    UnknownName
+        When timm has no such model.
+    Unreachable
+        When the hub cannot be reached.
+    """
+
+    source: ClassVar[ModelSource] = "timm"
+
+    def __init__(self, name: str, image_shape: tuple[int, int, int], pretrained: bool | Path = False) -> None:
+        super().__init__()
+        check_timm_name(name)
+        channels, *size = image_shape
+        self.model: Any = _create(name, channels, pretrained)
+        self.resize_to = _required_size(self.model, channels, (size[0], size[1]))
+        if self.resize_to is not None:
+            self.notes.append(
+                f"{name} takes images of {self.resize_to[0]}×{self.resize_to[1]} pixels only: "
+                f"{size[0]}×{size[1]} are resized (bilinear)"
+            )
+        self.num_features = int(self.model.num_features)
+        self.num_pooled = int(getattr(self.model, "head_hidden_size", None) or self.num_features)
+
+    def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B *D"]:
+        """Return timm's unpooled features."""
+        if self.resize_to is not None:
+            images = F.interpolate(images, self.resize_to, mode="bilinear", align_corners=False)
+        features: Tensor = self.model.forward_features(images)
+        return features
+
+    def pooled(self, features: Float[Tensor, "B *D"]) -> Float[Tensor, "B P"]:
+        """Return timm's features before the classifier."""
+        vector: Tensor = self.model.forward_head(features, pre_logits=True)
+        return vector
+
+
+def check_timm_name(name: str) -> None:
+    """Raise UnknownName, with the nearest names, when timm has no such architecture."""
+    if not timm.is_model(name):
+        raise UnknownName("timm model", name, timm.list_models(), "list them: `deeplense models 'PATTERN*'`")
+
+
+def list_timm(pattern: str = "") -> list[str]:
+    """Return timm's architectures that match a wildcard pattern."""
+    return list(timm.list_models(pattern))
+
+
+def _create(name: str, channels: int, pretrained: bool | Path) -> Any:
+    settings: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
+    if isinstance(pretrained, Path):
+        try:
+            return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(pretrained)}, **settings)
+        except Exception as error:
+            raise CorruptFile(
+                pretrained, f"its weights do not fit {name} ({error})", f"weights of timm's {name} as safetensors"
+            ) from error
+    try:
+        with _no_long_retries(pretrained):
+            return timm.create_model(name, pretrained=pretrained, **settings)
+    except RuntimeError as error:
+        if "No pretrained weights" in str(error):
+            raise InvalidOption(
+                f"nobody has published weights for {name}", "--pretrained 0, or a file", "train from scratch: --pretrained 0"
+            ) from error
+        raise
+    except (OSError, ValueError) as error:  # huggingface_hub's errors are OSErrors
+        if not pretrained:
+            raise
+        raise Unreachable(
+            f"the pretrained weights of {name} cannot be fetched: {_first_line(error)}",
+            "a connection to huggingface.co, or the weights as a local file",
+            "train from scratch with --pretrained 0, or download the weights elsewhere and give --weights FILE.safetensors",
+        ) from error
+
+
+@contextmanager
+def _no_long_retries(pretrained: bool) -> Iterator[None]:
+    """Look the hub's host up once; where that fails, only weights in the local cache are tried, without a minute's wait."""
+    offline = constants.HF_HUB_OFFLINE
+    try:
+        if pretrained:
+            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
+    except OSError:
+        constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def _required_size(model: Any, channels: int, size: tuple[int, int]) -> tuple[int, int] | None:
+    """Return the only size the architecture takes, or None where it takes the images as they are."""
+    native = model.pretrained_cfg.get("input_size", (3, 224, 224))[1:]
+    if tuple(native) == size:
+        return None
+    if model.pretrained_cfg.get("fixed_input_size", False):
+        return int(native[0]), int(native[1])
+    training = model.training
+    try:
+        with torch.no_grad():
+            model.eval().forward_features(torch.zeros(1, channels, *size))
+    except (RuntimeError, AssertionError, ValueError):  # whatever the architecture says of a size it cannot take
+        return int(native[0]), int(native[1])
+    finally:
+        model.train(training)
+    return None

@@ -1,0 +1,1 @@
+"""What is asked of the images: one task per file; no training loop here."""

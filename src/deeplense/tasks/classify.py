@@ -1,0 +1,74 @@
+"""Task `classify`: which of K ≥ 2 classes; two classes take the same path as more."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch.nn.functional as F
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor, nn
+
+from deeplense.core.errors import InvalidDataset
+from deeplense.data.loader import Batch
+from deeplense.metrics.intervals import Interval
+from deeplense.metrics.marks import classification_marks, point_marks
+from deeplense.models.network import build_network
+from deeplense.tasks.task import TASKS, Task
+
+
+@TASKS.register("classify")
+class Classify(Task):
+    """Softmax over classes, cross-entropy, AUROC.
+
+    Parameters
+    ----------
+    labels
+        Class names, in the order of the targets.
+    """
+
+    primary_metric: ClassVar[str] = "auroc_macro"
+
+    def __init__(self, labels: Sequence[str]) -> None:
+        self.labels = tuple(labels)
+        if len(self.labels) < 2:
+            raise InvalidDataset(
+                f"the dataset has {len(self.labels)} labelled class(es)", "at least two classes", "add images of another class"
+            )
+
+    def network(self, image_shape: tuple[int, int, int], settings: Mapping[str, Any]) -> nn.Module:
+        """Return a backbone with a head of one logit per class."""
+        return build_network(
+            settings["model_source"],
+            settings["model_name"],
+            image_shape,
+            len(self.labels),
+            complex_=settings["complex"],
+            dropout=settings["dropout"],
+            tune=settings["tune"],
+            pretrained=settings["pretrained"],
+        )
+
+    def loss(self, output: Float[Tensor, "B K"], batch: Batch) -> Float[Tensor, " B"]:
+        """Return the cross-entropy of every image."""
+        return F.cross_entropy(output.float(), batch.target, reduction="none")
+
+    def answers(self, output: Float[Tensor, "B K"]) -> Float32[Tensor, "B K"]:
+        """Return the probability of every class."""
+        return F.softmax(output.float(), dim=1)
+
+    def marks(self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]) -> dict[str, float]:
+        """Return accuracy, AUROC (macro, micro, per class) and calibration error."""
+        return point_marks(answers, targets, self.labels)
+
+    def marks_with_intervals(
+        self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]
+    ) -> dict[str, Interval]:
+        """Return the same with bootstrap intervals."""
+        return classification_marks(answers, targets, self.labels, seed=0)
+
+    def columns(self, answers: Float32[np.ndarray, "N K"]) -> dict[str, Sequence[Any]]:
+        """Return the most probable class and every probability."""
+        names = [self.labels[index] for index in answers.argmax(axis=1)]
+        return {"prediction": names} | {f"p_{label}": answers[:, i] for i, label in enumerate(self.labels)}

@@ -1,0 +1,56 @@
+"""The contract of a task: network, loss, answers, marks."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from jaxtyping import Float, Float32, Int64
+from torch import Tensor, nn
+
+from deeplense.core.registry import Registry
+from deeplense.data.loader import Batch
+from deeplense.metrics.intervals import Interval
+
+
+class Task(ABC):
+    """What is asked.
+
+    Attributes
+    ----------
+    primary_metric
+        The mark that chooses the best epoch on validation; higher is better.
+    """
+
+    primary_metric: ClassVar[str]
+
+    @abstractmethod
+    def network(self, image_shape: tuple[int, int, int], settings: Mapping[str, Any]) -> nn.Module:
+        """Return the network that the options ask for."""
+
+    @abstractmethod
+    def loss(self, output: Tensor, batch: Batch) -> Float[Tensor, " B"]:
+        """Return the loss of every image."""
+
+    @abstractmethod
+    def answers(self, output: Tensor) -> Float32[Tensor, "B K"]:
+        """Return one row per image: what is stored as prediction."""
+
+    @abstractmethod
+    def marks(self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]) -> dict[str, float]:
+        """Return every mark as a plain number: cheap, for each epoch."""
+
+    @abstractmethod
+    def marks_with_intervals(
+        self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]
+    ) -> dict[str, Interval]:
+        """Return every mark with its 95 % interval: for the test split."""
+
+    @abstractmethod
+    def columns(self, answers: Float32[np.ndarray, "N K"]) -> dict[str, Sequence[Any]]:
+        """Return the answers as columns of a table."""
+
+
+TASKS: Registry[type[Task]] = Registry("task", "deeplense.tasks")

@@ -1,0 +1,277 @@
+"""`deeplense train`: dataset × task × model → run folder."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from dataclasses import KW_ONLY, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from deeplense.core.config import Bounds, Config, Count, Fraction, NonNegative, Positive
+from deeplense.core.console import note
+from deeplense.core.errors import InvalidDataset, InvalidOption
+from deeplense.core.run_folder import RUNS, RunFolder, find_run, new_run_id
+
+if TYPE_CHECKING:
+    from deeplense.data.dataset import Dataset
+    from deeplense.data.loader import Loader
+    from deeplense.data.transforms import Symmetry
+    from deeplense.training.loop import Trainer
+
+SAMPLE_FOR_NORMALISATION = 512
+
+
+@dataclass(frozen=True)
+class TrainOptions(Config):
+    """What `deeplense train` can be told.
+
+    Parameters
+    ----------
+    dataset
+        A recipe (Model_I, model_ii, …; simulated and cached on first use), or a path in any known layout.
+    model_source
+        Where the architecture comes from.
+    model_name
+        Which one; by default residual_cnn (deeplense) or baseline_cnn (baseline). `deeplense models` lists them.
+    complex
+        Use a head with hidden layers instead of one linear layer.
+    pretrained
+        0: random weights. 1: weights from the model hub. FILE.safetensors: weights of timm's, or of a run of ours.
+    tune
+        1: all layers learn. 0: only the head does.
+    epochs
+        Passes over the training images.
+    batch_size
+        Images per step, over all processes.
+    optimizer
+        Optimiser.
+    lr
+        Peak learning rate.
+    weight_decay
+        Weight decay of everything but norms and biases.
+    dropout
+        Dropout in the head.
+    decay_lr
+        0 keeps the learning rate constant, whatever the schedule.
+    schedule
+        How the learning rate changes.
+    patience
+        Stop after so many epochs without improvement; by default never.
+    normalise
+        What is done to pixel values; its numbers are fitted on training images and kept with the run.
+    crop
+        Keep so many central pixels along each side; by default all.
+    symmetry
+        Random flips and turns: half_turn (180°), d4 (all eight), none, or auto: what the recipe says is exact, half_turn
+        where there is no recipe.
+    random_rotation
+        Rotate by up to so many degrees.
+    random_zoom
+        Zoom by up to this factor, in or out; 1 for none.
+    log_interval
+        Steps between lines of progress; 0 for one line per epoch.
+    device
+        Where to train; best takes CUDA, then MPS, then the CPU.
+    precision
+        Arithmetic of the network.
+    workers
+        Processes that read images.
+    seed
+        Seed of weights, order, augmentation and dropout.
+    tracker
+        Mirror the run to a tracker.
+    out
+        Run folder; by default runs/<new id>.
+    resume
+        Id or folder of an interrupted run to finish; its own options hold.
+    """
+
+    dataset: str | None = None
+    _: KW_ONLY
+    model_source: Literal["baseline", "timm", "deeplense"] = "deeplense"
+    model_name: str | None = None
+    complex: bool = False
+    pretrained: str = "0"
+    tune: bool = True
+    epochs: Count = 20
+    batch_size: Count = 64
+    optimizer: Literal["sgd", "adam", "adamw"] = "adamw"
+    lr: Positive = 1e-3
+    weight_decay: NonNegative = 0.01
+    dropout: Fraction = 0.1
+    decay_lr: bool = True
+    schedule: Literal["constant", "cosine", "cosine_restarts", "cyclic", "one_cycle"] = "one_cycle"
+    patience: Annotated[int | None, Bounds(low=1)] = None
+    normalise: Literal["none", "max", "min_max", "standard", "sqrt", "log", "asinh"] = "asinh"
+    crop: Annotated[int | None, Bounds(low=8)] = None
+    symmetry: Literal["auto", "none", "half_turn", "d4"] = "auto"
+    random_rotation: Annotated[float, Bounds(0, 180)] = 0.0
+    random_zoom: Annotated[float, Bounds(1, 4)] = 1.0
+    log_interval: Annotated[int, Bounds(low=0)] = 0
+    device: Literal["best", "cuda", "mps", "cpu"] = "best"
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    workers: Annotated[int, Bounds(0, 256)] = 0
+    seed: Annotated[int, Bounds(low=0)] = 0
+    tracker: Literal["none", "wandb", "mlflow", "tensorboard"] = "none"
+    out: Path | None = None
+    resume: str | None = None
+
+
+def train(options: TrainOptions | None = None, /, **fields: Any) -> Path:
+    """Return the run folder of a trained model; the best epoch on validation is kept.
+
+    Parameters
+    ----------
+    options
+        What to train; or give the fields of `TrainOptions` as keywords.
+
+    Raises
+    ------
+    UnknownName
+        When there is no such dataset, model or option.
+    InvalidDataset
+        When the dataset cannot serve: too few classes, an empty class or split.
+    """
+    options = options or TrainOptions.from_mapping(fields)
+    if options.resume is not None:
+        run = find_run(options.resume)
+        config = run.config()
+        options = TrainOptions.from_mapping(config["options"])
+    else:
+        run, config = RunFolder(options.out or RUNS / new_run_id()), {}
+    from deeplense.training.trackers import start_tracker
+
+    trainer, config = _prepare(options, run, config)
+    with start_tracker(options.tracker, run, config) as tracker:
+        trainer.on_epoch = lambda record, answers: tracker.log_epoch(
+            record, answers, trainer.validation.targets.numpy(), config["labels"]
+        )
+        state = trainer.fit()
+    note(f"best epoch {state.best_epoch}: validation {trainer.task.primary_metric} {state.best:.4f}")
+    note(f"run {run.id} is in {run.path}; judge it with: deeplense evaluate {run.path}")
+    return run.path
+
+
+def _prepare(options: TrainOptions, run: RunFolder, config: dict[str, Any]) -> tuple[Trainer, dict[str, Any]]:
+    """Return the trainer and the run's record; for a resumed run the record is the one that was stored."""
+    import torch
+
+    from deeplense.data.dataset import open_dataset
+    from deeplense.data.transforms import Augmentation, Normalisation, fit_normalisation
+    from deeplense.simulate import ensure
+    from deeplense.tasks.classify import Classify
+    from deeplense.training.devices import make_accelerator
+    from deeplense.training.loop import Plan, Trainer
+
+    accelerator = make_accelerator(options.device, options.precision)
+    if options.dataset is None:
+        raise InvalidOption("no dataset is named", "--dataset", "add one: a recipe such as model_ii, or a path")
+    settings = _resolve_model(options)
+    with accelerator.main_process_first():
+        dataset = open_dataset(ensure(options.dataset))
+    task = Classify(dataset.labels)
+    train, validation = (_loader(dataset, split, options) for split in ("train", "validation"))
+    torch.manual_seed(options.seed)
+    network = task.network(train.image_shape, settings)
+    for sentence in (*dataset.problems, *getattr(network.backbone, "notes", ())):
+        note(str(sentence))
+    if config:
+        normalisation = Normalisation.from_mapping(config["normalisation"])
+    else:
+        normalisation = fit_normalisation(options.normalise, train.sample(SAMPLE_FOR_NORMALISATION))
+        symmetry = _symmetry(options, dataset)
+        config = _record(run, settings | {"symmetry": symmetry}, dataset, train.image_shape, len(train), len(validation))
+        config["normalisation"] = normalisation.as_dict()
+        config["model"]["parameters"] = sum(p.numel() for p in network.parameters())
+        if accelerator.is_main_process:
+            run.write_config(config)
+    augmentation = Augmentation(config["options"]["symmetry"], options.random_rotation, options.random_zoom)
+    plan = Plan(
+        epochs=options.epochs,
+        batch_size=options.batch_size,
+        optimizer=options.optimizer,
+        lr=options.lr,
+        weight_decay=options.weight_decay,
+        schedule=options.schedule if options.decay_lr else "constant",
+        patience=options.patience,
+        seed=options.seed,
+        log_interval=options.log_interval,
+    )
+    return Trainer(task, network, train, validation, normalisation, augmentation, plan, run, accelerator), config
+
+
+def _resolve_model(options: TrainOptions) -> dict[str, Any]:
+    from deeplense.models.network import resolve_name
+
+    return options.as_dict() | {"model_name": resolve_name(options.model_source, options.model_name)}
+
+
+def _loader(dataset: Dataset, split: str, options: TrainOptions) -> Loader:
+    """Return the images of a split; every class must be in it."""
+    from deeplense.data.loader import Loader
+
+    loader = Loader(dataset, dataset.indices(split), crop=options.crop, workers=options.workers)
+    present = set(loader.targets.tolist())
+    if missing := [label for i, label in enumerate(dataset.labels) if i not in present]:
+        raise InvalidDataset(
+            f"{dataset.path} has no image of class '{missing[0]}' in its {split} split",
+            "every class in every split",
+            "add images of that class (at least 4, so that each split gets one), or remove the class",
+        )
+    return loader
+
+
+def _symmetry(options: TrainOptions, dataset: Dataset) -> Symmetry:
+    """Return the symmetry to augment with: as asked for, or what the dataset's recipe says is exact."""
+    if options.symmetry != "auto":
+        return options.symmetry
+    recipe = getattr(dataset, "manifest", {}).get("recipe", {})
+    symmetry: Symmetry = recipe.get("symmetry", "half_turn")
+    return symmetry
+
+
+def _record(
+    run: RunFolder,
+    settings: dict[str, Any],
+    dataset: Dataset,
+    image_shape: tuple[int, int, int],
+    n_train: int,
+    n_validation: int,
+) -> dict[str, Any]:
+    """Return what the run folder says of the run: enough to repeat it."""
+    from deeplense import __version__
+
+    return {
+        "run_id": run.id,
+        "command": shlex.join(["deeplense", *sys.argv[1:]]) if Path(sys.argv[0]).name == "deeplense" else "deeplense.train",
+        "deeplense_version": __version__,
+        "git_commit": _git_commit(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "task": "classify",
+        "labels": list(dataset.labels),
+        "image_shape": list(image_shape),
+        "model": {"source": settings["model_source"], "name": settings["model_name"]},
+        "dataset": {
+            "path": str(dataset.path.absolute()),
+            "name": settings["dataset"],
+            "layout": dataset.layout,
+            "n_train": n_train,
+            "n_validation": n_validation,
+        },
+        "options": settings,
+    }
+
+
+def _git_commit() -> str | None:
+    """Return the commit of the source tree the package runs from; None for an installed package."""
+    where = Path(__file__).parent
+    try:
+        answer = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return answer.stdout.strip() or None

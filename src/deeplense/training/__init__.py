@@ -1,0 +1,1 @@
+"""How a task is learnt: optimisers and schedules, the loop, checkpoints, trackers."""

@@ -1,0 +1,267 @@
+"""The training loop: one for every task, on one device or many."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from jaxtyping import Float32, Int64
+from safetensors.torch import save_file
+from torch import nn
+
+from deeplense.core.console import note
+from deeplense.core.errors import CorruptFile, DeepLenseError
+from deeplense.core.files import atomic
+from deeplense.core.run_folder import RunFolder
+from deeplense.core.seeding import stable_key
+from deeplense.data.loader import Batch, Loader
+from deeplense.data.transforms import Augmentation, Normalisation
+from deeplense.tasks.task import Task
+from deeplense.training.optimizers import OptimizerName, ScheduleName, build_optimizer, learning_rate_factor
+
+Record = dict[str, float]
+
+
+class Diverged(DeepLenseError):
+    """The loss is no longer a number."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How to learn.
+
+    Parameters
+    ----------
+    epochs, batch_size
+        Passes over the training images; images per step, over all processes.
+    optimizer, lr, weight_decay, schedule
+        The optimiser, its peak learning rate and how that changes.
+    patience
+        Stop after this many epochs without a better primary metric; None never stops early.
+    seed
+        Order of images, augmentation, dropout.
+    log_interval
+        Steps between two lines of progress; 0 for one line per epoch.
+    """
+
+    epochs: int
+    batch_size: int
+    optimizer: OptimizerName
+    lr: float
+    weight_decay: float
+    schedule: ScheduleName
+    patience: int | None
+    seed: int
+    log_interval: int
+
+
+@dataclass
+class State:
+    """How far training has come; with the weights and the optimiser this is all that a resume needs."""
+
+    epoch: int = 0
+    best: float = -math.inf
+    best_epoch: int = 0
+    history: list[Record] = field(default_factory=list)
+
+
+@dataclass
+class Trainer:
+    """A task, its network and its data, ready to learn.
+
+    Parameters
+    ----------
+    task, network
+        What is learnt.
+    train, validation
+        Images.
+    normalisation, augmentation
+        What happens to an image before the network sees it.
+    plan
+        How to learn.
+    run
+        Where the record goes.
+    accelerator
+        Where the work is done.
+    on_epoch
+        Called with each epoch's record and the validation answers: trackers.
+    """
+
+    task: Task
+    network: nn.Module
+    train: Loader
+    validation: Loader
+    normalisation: Normalisation
+    augmentation: Augmentation
+    plan: Plan
+    run: RunFolder
+    accelerator: Accelerator
+    on_epoch: Callable[[Record, Float32[np.ndarray, "N K"]], None] = lambda record, answers: None
+
+    def fit(self) -> State:
+        """Train to the end, from the start or from where an interrupted run stopped; return the final state."""
+        optimizer = build_optimizer(self.plan.optimizer, self.network, self.plan.lr, self.plan.weight_decay)
+        if self.accelerator.device.type == "cuda" and self.accelerator.num_processes > 1:
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+        wrapped, optimizer = self.accelerator.prepare(self.network, optimizer)
+        state = self._load(optimizer)
+        while state.epoch < self.plan.epochs and not self._is_stale(state):
+            begin = time.monotonic()
+            record: Record = {"epoch": state.epoch + 1}
+            record |= self._epoch(wrapped, optimizer, state.epoch)
+            record["images_per_second"] = len(self.train) / (time.monotonic() - begin)
+            answers, loss = predict_all(
+                self.task, wrapped, self.validation, self.normalisation, self.plan.batch_size, self.accelerator
+            )
+            marks = self.task.marks(answers, self.validation.targets.numpy())
+            record |= {"validation_loss": loss} | {f"validation_{name}": value for name, value in marks.items()}
+            record["seconds"] = time.monotonic() - begin
+            state.epoch += 1
+            state.history.append(record)
+            if marks[self.task.primary_metric] > state.best:
+                state.best, state.best_epoch = marks[self.task.primary_metric], state.epoch
+                self._save_best()
+            self._save(state, optimizer)
+            self._report(record, state, answers)
+        if self.accelerator.is_main_process:
+            self.run.resume_state.unlink(missing_ok=True)
+        self.accelerator.wait_for_everyone()
+        return state
+
+    def _epoch(self, wrapped: nn.Module, optimizer: Any, epoch: int) -> Record:
+        """Learn from every training image once."""
+        wrapped.train()
+        # dropout draws from the global stream: tied to the epoch, a resumed run sees the same
+        torch.manual_seed(stable_key(self.plan.seed, "epoch", epoch, self.accelerator.process_index) % 2**63)
+        total = torch.zeros((), device=self.accelerator.device)
+        n_steps = self._steps_per_epoch()
+        lr = 0.0
+        for step, batch in enumerate(self._training_batches(epoch)):
+            lr = self.plan.lr * learning_rate_factor(
+                self.plan.schedule, (epoch * n_steps + step) / (self.plan.epochs * n_steps)
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.zero_grad(set_to_none=True)
+            with self.accelerator.autocast():
+                output = wrapped(batch.image)
+            losses = self.task.loss(output, batch)
+            self.accelerator.backward(losses.mean())
+            optimizer.step()
+            total += losses.detach().sum()
+            if self.plan.log_interval and (step + 1) % self.plan.log_interval == 0:
+                self._note(f"epoch {epoch + 1}, step {step + 1} of {n_steps}: loss {float(losses.detach().mean()):.4f}, lr {lr:.2e}")
+        seen = n_steps * self._batch_size()
+        loss = float(self.accelerator.reduce(total)) / seen
+        if not math.isfinite(loss):
+            raise Diverged(
+                f"the training loss of epoch {epoch + 1} is {loss}", "a finite loss", "lower --lr, or use --precision fp32"
+            )
+        return {"lr": lr, "train_loss": loss}
+
+    def _training_batches(self, epoch: int) -> Iterator[Batch]:
+        """Yield this process's share of every batch: order and augmentation are drawn for the whole batch everywhere."""
+        generator = torch.Generator().manual_seed(stable_key(self.plan.seed, "order", epoch) % 2**63)
+        order = torch.randperm(len(self.train), generator=generator).numpy()
+        size, share = self._batch_size(), self._batch_size() // self.accelerator.num_processes
+        mine = slice(share * self.accelerator.process_index, share * (self.accelerator.process_index + 1))
+        positions = [order[i * size : (i + 1) * size][mine] for i in range(self._steps_per_epoch())]
+        for batch in self.train.batches(positions):
+            numbers = self.augmentation.draw(size, generator)[mine].to(self.accelerator.device)
+            on_device = batch.to(self.accelerator.device)
+            image = self.augmentation.apply(self.normalisation(on_device.image), numbers)
+            yield Batch(image, on_device.target, on_device.index)
+
+    def _batch_size(self) -> int:
+        """Return the images per step: as asked for, less where the set is smaller, a multiple of the processes."""
+        n = self.accelerator.num_processes
+        return max(1, min(self.plan.batch_size, len(self.train)) // n) * n
+
+    def _steps_per_epoch(self) -> int:
+        """Return the whole batches in an epoch; the remainder, a different one each time, sits out."""
+        return max(1, len(self.train) // self._batch_size())
+
+    def _is_stale(self, state: State) -> bool:
+        return self.plan.patience is not None and state.epoch - state.best_epoch >= self.plan.patience
+
+    def _save_best(self) -> None:
+        if self.accelerator.is_main_process:
+            weights = {key: value.contiguous().cpu() for key, value in self.network.state_dict().items()}
+            with atomic(self.run.weights) as temporary:
+                save_file(weights, temporary)
+
+    def _save(self, state: State, optimizer: Any) -> None:
+        if self.accelerator.is_main_process:
+            content = {"network": self.network.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)}
+            with atomic(self.run.resume_state) as temporary:
+                torch.save(content, temporary)
+            self.run.write_history(state.history)
+
+    def _load(self, optimizer: Any) -> State:
+        path = self.run.resume_state
+        if not path.is_file():
+            return State()
+        try:
+            content = torch.load(path, map_location="cpu", weights_only=True)
+            self.network.load_state_dict(content["network"])
+            optimizer.load_state_dict(content["optimizer"])
+            state = State(**content["state"])
+        except Exception as error:  # torch.load raises nearly anything on a damaged file
+            raise CorruptFile(
+                path, f"not a resume state of this run ({type(error).__name__})", "the state that training saved",
+                "remove it: the run then starts from its first epoch",
+            ) from error
+        self._note(f"resuming after epoch {state.epoch} of {self.plan.epochs}")
+        return state
+
+    def _report(self, record: Record, state: State, answers: Float32[np.ndarray, "N K"]) -> None:
+        if not self.accelerator.is_main_process:
+            return
+        primary = self.task.primary_metric
+        marker = " (best so far)" if state.best_epoch == state.epoch else ""
+        note(
+            f"epoch {state.epoch:>3}/{self.plan.epochs}  loss {record['train_loss']:.4f}  "
+            f"validation {primary} {record[f'validation_{primary}']:.4f}  {record['seconds']:.1f} s{marker}"
+        )
+        self.on_epoch(record, answers)
+
+    def _note(self, message: str) -> None:
+        if self.accelerator.is_main_process:
+            note(message)
+
+
+@torch.inference_mode()
+def predict_all(
+    task: Task,
+    network: nn.Module,
+    images: Loader,
+    normalisation: Normalisation,
+    batch_size: int,
+    accelerator: Accelerator,
+) -> tuple[Float32[np.ndarray, "N K"], float]:
+    """Return the answers for every image in the loader's order, and the mean loss (NaN where labels are unknown).
+
+    Several processes share the images; each returns all answers.
+    """
+    network.eval()
+    parts: list[tuple[Int64[np.ndarray, " B"], Float32[np.ndarray, "B K"], float]] = []
+    for batch in images.in_order(batch_size, (accelerator.process_index, accelerator.num_processes)):
+        on_device = batch.to(accelerator.device)
+        with accelerator.autocast():
+            output = network(normalisation(on_device.image))
+        loss = float(task.loss(output, on_device).sum()) if bool((batch.target >= 0).all()) else math.nan
+        parts.append((batch.index.numpy(), task.answers(output).cpu().numpy(), loss))
+    if accelerator.num_processes > 1:
+        parts = gather_object(parts)
+    index = np.concatenate([part[0] for part in parts])
+    answers = np.concatenate([part[1] for part in parts])
+    ordered = np.empty_like(answers)
+    ordered[index] = answers
+    return ordered, sum(part[2] for part in parts) / len(index)

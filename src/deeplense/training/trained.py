@@ -1,0 +1,148 @@
+"""A finished run, ready to answer: what `evaluate` and `predict` share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from jaxtyping import Float32
+from torch import nn
+
+from deeplense.core.errors import CorruptFile, InvalidDataset, MissingFile
+from deeplense.core.run_folder import RunFolder, find_run
+from deeplense.data.loader import Loader
+from deeplense.data.readers.files import read_image
+from deeplense.data.transforms import Normalisation, centre_crop
+from deeplense.models.network import load_weights
+from deeplense.tasks.task import TASKS, Task
+from deeplense.training.devices import Device, make_accelerator
+from deeplense.training.loop import predict_all
+from deeplense.training.trackers import fetch_from_wandb
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """The network of a run with everything that its answers depend on.
+
+    Parameters
+    ----------
+    run, config
+        The run and its record.
+    task, network, normalisation
+        As they were trained.
+    accelerator
+        Where the work is done.
+    """
+
+    run: RunFolder
+    config: dict[str, Any]
+    task: Task
+    network: nn.Module
+    normalisation: Normalisation
+    accelerator: Accelerator
+
+    @classmethod
+    def load(cls, run: RunFolder, device: Device) -> Self:
+        """Return the model of a run's best epoch.
+
+        Raises
+        ------
+        MissingFile
+            When the run has no weights.
+        CorruptFile
+            When a file of the run is damaged.
+        """
+        config = run.config()
+        accelerator = make_accelerator(device, "fp32")
+        try:
+            task = TASKS[config["task"]](config["labels"])  # type: ignore[call-arg]
+            settings = config["options"] | {"pretrained": "0"}
+            network = task.network(tuple(config["image_shape"]), settings)
+            normalisation = Normalisation.from_mapping(config["normalisation"])
+        except (KeyError, TypeError) as error:
+            raise CorruptFile(
+                run.path / "config.json", f"a field is missing or odd ({error!r})", "the record that training wrote"
+            ) from error
+        if not run.weights.is_file():
+            raise MissingFile(
+                f"the run {run.id} has no weights", f"the file {run.weights}", "train it to the end of its first epoch"
+            )
+        load_weights(network, run.weights)
+        return cls(run, config, task, network.to(accelerator.device).eval(), normalisation, accelerator)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names in the order of the answers."""
+        return tuple(self.config["labels"])
+
+    @property
+    def crop(self) -> int | None:
+        """Central pixels that the network was trained on; None for all."""
+        crop: int | None = self.config["options"]["crop"]
+        return crop
+
+    def prepare(self, path: Path) -> Float32[np.ndarray, "C H W"]:
+        """Return one image file, cropped as in training.
+
+        Raises
+        ------
+        InvalidDataset
+            When the image is not of the training images' size and channels.
+        CorruptFile
+            When the file holds no image.
+        """
+        image = read_image(path)
+        if self.crop is not None and min(image.shape[-2:]) >= self.crop:
+            image = np.ascontiguousarray(centre_crop(torch.from_numpy(image), self.crop).numpy())
+        self._check_shape(image.shape, path)
+        return image
+
+    @torch.inference_mode()
+    def answer(self, images: Float32[np.ndarray, "B C H W"]) -> Float32[np.ndarray, "B K"]:
+        """Return one row per prepared image."""
+        on_device = torch.from_numpy(images).to(self.accelerator.device)
+        return self.task.answers(self.network(self.normalisation(on_device))).cpu().numpy()
+
+    def answers(self, images: Loader, batch_size: int) -> Float32[np.ndarray, "N K"]:
+        """Return one row per image.
+
+        Raises
+        ------
+        InvalidDataset
+            When the images are not of the size or channels of the training images.
+        """
+        self._check_shape(images.image_shape, images.dataset.path)
+        answers, _ = predict_all(self.task, self.network, images, self.normalisation, batch_size, self.accelerator)
+        return answers
+
+    def _check_shape(self, shape: tuple[int, ...], path: Path) -> None:
+        wanted = tuple(self.config["image_shape"])
+        if shape != wanted:
+            raise InvalidDataset(
+                f"images of shape {shape} in {path}",
+                f"images of shape {wanted} (channels, height, width), as in training",
+                "train on images of this shape, or bring them to the other",
+            )
+
+
+def locate_run(name: str) -> RunFolder:
+    """Return the run called `name`: a folder, an id in runs/, or a run on W&B that is then fetched.
+
+    Raises
+    ------
+    MissingFile
+        When it is nowhere; the message lists the nearest ids.
+    """
+    try:
+        return find_run(name)
+    except MissingFile:
+        fetched = fetch_from_wandb(name)
+        if fetched is None:
+            raise
+        return fetched
+
+
