@@ -6,7 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
+
+# the same examples on every machine and every run, and no clock
+settings.register_profile("deeplense", deadline=None, derandomize=True, max_examples=30, database=None)
+settings.load_profile("deeplense")
 
 # The annotated shapes and types of these modules are checked at every call while the tests run. Modules that define
 # configurations stay out: a Config takes a mapping or an int where it is annotated otherwise, and converts it itself.
