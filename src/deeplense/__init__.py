@@ -9,8 +9,6 @@ Each verb is a function that takes its options as keywords, the same as the flag
 >>> page = deeplense.report(runs=[str(run)])  # doctest: +SKIP
 """
 
-__version__ = "0.1.0"
-
 from deeplense.core.errors import DeepLenseError
 from deeplense.describe import info, montage
 from deeplense.evaluate import EvaluateOptions, evaluate
@@ -18,6 +16,7 @@ from deeplense.predict import PredictOptions, predict
 from deeplense.report import ReportOptions, report
 from deeplense.simulate import SimulateOptions, simulate
 from deeplense.train import TrainOptions, train
+from deeplense.version import __version__
 
 __all__ = [
     "DeepLenseError",

@@ -9,7 +9,7 @@ from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
-from deeplense import __version__, describe
+from deeplense import describe
 from deeplense.core.console import note
 from deeplense.core.errors import CorruptFile, DeepLenseError, MissingFile
 from deeplense.describe import MontageOptions
@@ -18,6 +18,7 @@ from deeplense.predict import PredictOptions, predict
 from deeplense.report import ReportOptions, report
 from deeplense.simulate import SimulateOptions, simulate
 from deeplense.train import TrainOptions, train
+from deeplense.version import __version__
 
 SWITCHES = ("0", "1", "true", "false")
 SYNONYMS = {"--weights": "--pretrained", "--dataset-path": "--dataset"}

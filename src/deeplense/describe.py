@@ -68,8 +68,11 @@ def info(dataset: str) -> dict[str, Any]:
         "problems": _problems(opened, counts),
     }
     names = [name for name in ("train", "validation", "test") if name in splits]
-    facts["counts"] = {label: {name: counts[label, name] for name in names} for label in (*opened.labels, None)
-                       if any(counts[label, name] for name in names)}
+    facts["counts"] = {
+        label: {name: counts[label, name] for name in names}
+        for label in (*opened.labels, None)
+        if any(counts[label, name] for name in names)
+    }
     _print_info(facts, names)
     return facts
 
@@ -92,7 +95,9 @@ def montage(options: MontageOptions | None = None, /, **fields: Any) -> Path:
     dataset = _open(options.dataset)
     rows = np.arange(len(dataset)) if options.split is None else dataset.indices(options.split)
     names = np.array([label or "unlabelled" for label in dataset.catalogue["label"].to_pylist()])[rows]
-    chosen = [row for label in dict.fromkeys((*dataset.labels, *names)) for row in rows[names == label][: options.per_class]]
+    chosen = [
+        row for label in dict.fromkeys((*dataset.labels, *names)) for row in rows[names == label][: options.per_class]
+    ]
     captions = [dataset.catalogue["label"][int(row)].as_py() or "" for row in chosen]
     figure = image_grid(dataset.images(np.array(chosen)), captions, columns=options.per_class)
     with atomic(options.out) as temporary:

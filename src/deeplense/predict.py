@@ -97,7 +97,9 @@ def _expand(paths: tuple[Path, ...]) -> Iterator[Path]:
         if path.is_dir():
             found = sorted(entry for entry in path.rglob("*") if entry.suffix.lower() in SUFFIXES)
             if not found:
-                raise MissingFile(f"no image is below {path}", f"files ending in {', '.join(SUFFIXES)}", "check the folder")
+                raise MissingFile(
+                    f"no image is below {path}", f"files ending in {', '.join(SUFFIXES)}", "check the folder"
+                )
             yield from found
         elif path.exists():
             yield path

@@ -141,7 +141,7 @@ def _make(recipe: Recipe, seed: int, folder: Path) -> Path:
 
 def _facts(recipe: Recipe, seed: int) -> dict[str, Any]:
     """Return what the manifest says of a dataset before any image is made."""
-    from deeplense import __version__
+    from deeplense.version import __version__
     from deeplense.instruments.instrument import load_instrument
 
     instrument = load_instrument(recipe.instrument)

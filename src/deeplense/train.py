@@ -16,6 +16,8 @@ from deeplense.core.errors import InvalidDataset, InvalidOption
 from deeplense.core.run_folder import RUNS, RunFolder, find_run, new_run_id
 
 if TYPE_CHECKING:
+    from accelerate import Accelerator
+
     from deeplense.data.dataset import Dataset
     from deeplense.data.loader import Loader
     from deeplense.data.transforms import Symmetry
@@ -136,26 +138,64 @@ def train(options: TrainOptions | None = None, /, **fields: Any) -> Path:
         When the dataset cannot serve: too few classes, an empty class or split.
     """
     options = options or TrainOptions.from_mapping(fields)
-    if options.resume is not None:
-        run = find_run(options.resume)
-        config = run.config()
-        options = TrainOptions.from_mapping(config["options"])
-    else:
-        run, config = RunFolder(options.out or RUNS / new_run_id()), {}
+    options, run, config = _begin_or_resume(options)
+    if run is not None and run.is_finished():
+        note(f"run {run.id} is finished: {run.path}")
+        return run.path
+    from deeplense.training.devices import make_accelerator
     from deeplense.training.trackers import start_tracker
 
-    trainer, config = _prepare(options, run, config)
+    accelerator = make_accelerator(options.device, options.precision)
+    run = run or _new_run()
+    trainer, config = _prepare(options, run, config, accelerator)
     with start_tracker(options.tracker, run, config) as tracker:
         trainer.on_epoch = lambda record, answers: tracker.log_epoch(
             record, answers, trainer.validation.targets.numpy(), config["labels"]
         )
         state = trainer.fit()
-    note(f"best epoch {state.best_epoch}: validation {trainer.task.primary_metric} {state.best:.4f}")
-    note(f"run {run.id} is in {run.path}; judge it with: deeplense evaluate {run.path}")
+    if accelerator.is_main_process:
+        note(f"best epoch {state.best_epoch}: validation {trainer.task.primary_metric} {state.best:.4f}")
+        note(f"run {run.id} is in {run.path}; judge it with: deeplense evaluate {run.path}")
     return run.path
 
 
-def _prepare(options: TrainOptions, run: RunFolder, config: dict[str, Any]) -> tuple[Trainer, dict[str, Any]]:
+def _begin_or_resume(options: TrainOptions) -> tuple[TrainOptions, RunFolder | None, dict[str, Any]]:
+    """Return options, folder (None: still to be named) and record of the run that is to be begun or gone on with.
+
+    Raises
+    ------
+    InvalidOption
+        When --out holds a run that was begun with other options.
+    """
+    if options.resume is not None:
+        run = find_run(options.resume)
+        config = run.config()
+        return TrainOptions.from_mapping(config["asked"]), run, config
+    if options.out is None:
+        return options, None, {}
+    run = RunFolder(options.out)
+    if not run.exists():
+        return options, run, {}
+    config, asked = run.config(), options.as_dict()
+    if different := [name for name, value in asked.items() if config["asked"].get(name) != value]:
+        raise InvalidOption(
+            f"{run.path} holds a run with another {', '.join(different)}",
+            "the options it was begun with, or a new folder",
+            "choose another --out, or remove the folder",
+        )
+    return options, run, config
+
+
+def _new_run() -> RunFolder:
+    """Return a run folder with a new id, the same one in every process."""
+    from accelerate.utils import broadcast_object_list
+
+    return RunFolder(RUNS / str(broadcast_object_list([new_run_id()])[0]))
+
+
+def _prepare(
+    options: TrainOptions, run: RunFolder, config: dict[str, Any], accelerator: Accelerator
+) -> tuple[Trainer, dict[str, Any]]:
     """Return the trainer and the run's record; for a resumed run the record is the one that was stored."""
     import torch
 
@@ -163,10 +203,8 @@ def _prepare(options: TrainOptions, run: RunFolder, config: dict[str, Any]) -> t
     from deeplense.data.transforms import Augmentation, Normalisation, fit_normalisation
     from deeplense.simulate import ensure
     from deeplense.tasks.classify import Classify
-    from deeplense.training.devices import make_accelerator
     from deeplense.training.loop import Plan, Trainer
 
-    accelerator = make_accelerator(options.device, options.precision)
     if options.dataset is None:
         raise InvalidOption("no dataset is named", "--dataset", "add one: a recipe such as model_ii, or a path")
     settings = _resolve_model(options)
@@ -176,16 +214,19 @@ def _prepare(options: TrainOptions, run: RunFolder, config: dict[str, Any]) -> t
     train, validation = (_loader(dataset, split, options) for split in ("train", "validation"))
     torch.manual_seed(options.seed)
     network = task.network(train.image_shape, settings)
-    for sentence in (*dataset.problems, *getattr(network.backbone, "notes", ())):
-        note(str(sentence))
+    if accelerator.is_main_process:
+        for sentence in (*dataset.problems, *getattr(network.backbone, "notes", ())):
+            note(str(sentence))
     if config:
         normalisation = Normalisation.from_mapping(config["normalisation"])
     else:
         normalisation = fit_normalisation(options.normalise, train.sample(SAMPLE_FOR_NORMALISATION))
         symmetry = _symmetry(options, dataset)
-        config = _record(run, settings | {"symmetry": symmetry}, dataset, train.image_shape, len(train), len(validation))
-        config["normalisation"] = normalisation.as_dict()
+        config = _record(run, settings | {"symmetry": symmetry}, dataset)
+        config |= {"asked": options.as_dict(), "normalisation": normalisation.as_dict()}
+        config["image_shape"] = list(train.image_shape)
         config["model"]["parameters"] = sum(p.numel() for p in network.parameters())
+        config["dataset"] |= {"n_train": len(train), "n_validation": len(validation)}
         if accelerator.is_main_process:
             run.write_config(config)
     augmentation = Augmentation(config["options"]["symmetry"], options.random_rotation, options.random_zoom)
@@ -233,33 +274,25 @@ def _symmetry(options: TrainOptions, dataset: Dataset) -> Symmetry:
     return symmetry
 
 
-def _record(
-    run: RunFolder,
-    settings: dict[str, Any],
-    dataset: Dataset,
-    image_shape: tuple[int, int, int],
-    n_train: int,
-    n_validation: int,
-) -> dict[str, Any]:
+def _record(run: RunFolder, settings: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
     """Return what the run folder says of the run: enough to repeat it."""
-    from deeplense import __version__
+    from deeplense.version import __version__
 
     return {
         "run_id": run.id,
-        "command": shlex.join(["deeplense", *sys.argv[1:]]) if Path(sys.argv[0]).name == "deeplense" else "deeplense.train",
+        "command": shlex.join(["deeplense", *sys.argv[1:]])
+        if Path(sys.argv[0]).name == "deeplense"
+        else "deeplense.train",
         "deeplense_version": __version__,
         "git_commit": _git_commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "task": "classify",
         "labels": list(dataset.labels),
-        "image_shape": list(image_shape),
         "model": {"source": settings["model_source"], "name": settings["model_name"]},
         "dataset": {
             "path": str(dataset.path.absolute()),
             "name": settings["dataset"],
             "layout": dataset.layout,
-            "n_train": n_train,
-            "n_validation": n_validation,
         },
         "options": settings,
     }

@@ -52,6 +52,14 @@ class RunFolder:
         """The HTML page."""
         return self.path / "report.html"
 
+    def exists(self) -> bool:
+        """Whether training has begun here."""
+        return (self.path / "config.json").is_file()
+
+    def is_finished(self) -> bool:
+        """Whether training came to its end."""
+        return (self.path / "history.json").is_file() and self.weights.is_file() and not self.resume_state.is_file()
+
     def config(self) -> dict[str, Any]:
         """Return the resolved configuration, with labels, image shape, normalisation and code version."""
         return dict(self._document("config.json"))

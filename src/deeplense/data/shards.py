@@ -68,5 +68,6 @@ def write_manifest(folder: Path, facts: Mapping[str, Any], n_rows: int) -> None:
     catalogue = {"file": CATALOGUE, "rows": n_rows, "sha256": sha256(folder / CATALOGUE)}
     head = {"format": FORMAT, "format_version": FORMAT_VERSION}
     write_json(
-        folder / MANIFEST, head | dict(facts) | {"rows_per_shard": ROWS_PER_SHARD, "catalogue": catalogue, "shards": shards}
+        folder / MANIFEST,
+        head | dict(facts) | {"rows_per_shard": ROWS_PER_SHARD, "catalogue": catalogue, "shards": shards},
     )

@@ -134,5 +134,3 @@ def centre_crop(images: Float[Tensor, "*B H W"], size: int) -> Float[Tensor, "*B
     """Return the central size × size pixels; an odd remainder goes to the lower right."""
     top, left = ((side - size) // 2 for side in images.shape[-2:])
     return images[..., top : top + size, left : left + size]
-
-

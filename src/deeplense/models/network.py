@@ -136,7 +136,9 @@ def load_weights(network: nn.Module, path: Path) -> None:
         network.load_state_dict(state)
     except RuntimeError as error:
         raise CorruptFile(
-            path, "its tensors are not those of this network", f"{len(network.state_dict())} tensors of this architecture"
+            path,
+            "its tensors are not those of this network",
+            f"{len(network.state_dict())} tensors of this architecture",
         ) from error
 
 

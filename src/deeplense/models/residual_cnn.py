@@ -39,7 +39,9 @@ class ResidualCNN(Backbone):
             ResidualBlock(second, third, stride=2),
             ResidualBlock(third, third),
         )
-        self.keep = nn.Sequential(nn.Conv2d(third, KEPT_CHANNELS, 1, bias=False), nn.BatchNorm2d(KEPT_CHANNELS), nn.ReLU())
+        self.keep = nn.Sequential(
+            nn.Conv2d(third, KEPT_CHANNELS, 1, bias=False), nn.BatchNorm2d(KEPT_CHANNELS), nn.ReLU()
+        )
         self.resize = nn.AdaptiveAvgPool2d(KEPT_SIZE)
         self.num_features, self.num_pooled = third, KEPT_CHANNELS * KEPT_SIZE**2
 

@@ -88,7 +88,9 @@ def _create(name: str, channels: int, pretrained: bool | Path) -> Any:
     settings: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
     if isinstance(pretrained, Path):
         try:
-            return timm.create_model(name, pretrained=True, pretrained_cfg_overlay={"file": str(pretrained)}, **settings)
+            return timm.create_model(
+                name, pretrained=True, pretrained_cfg_overlay={"file": str(pretrained)}, **settings
+            )
         except Exception as error:
             raise CorruptFile(
                 pretrained, f"its weights do not fit {name} ({error})", f"weights of timm's {name} as safetensors"
@@ -99,7 +101,9 @@ def _create(name: str, channels: int, pretrained: bool | Path) -> Any:
     except RuntimeError as error:
         if "No pretrained weights" in str(error):
             raise InvalidOption(
-                f"nobody has published weights for {name}", "--pretrained 0, or a file", "train from scratch: --pretrained 0"
+                f"nobody has published weights for {name}",
+                "--pretrained 0, or a file",
+                "train from scratch: --pretrained 0",
             ) from error
         raise
     except (OSError, ValueError) as error:  # huggingface_hub's errors are OSErrors

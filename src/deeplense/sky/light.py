@@ -52,7 +52,10 @@ class Sersic:
 
 
 def b_n(n_sersic: Value) -> Value:
-    """Return the constant that makes R_sersic the half-light radius, to 0.001 for 0.5 < n < 10 (Capaccioli 1989)."""
+    """Return the constant that makes R_sersic the half-light radius (Capaccioli 1989).
+
+    It is 0.02 too small at n = 0.5, 0.006 at n = 1 and right to 0.003 for 2 < n < 10.
+    """
     return 1.9992 * n_sersic - 0.3271
 
 

@@ -56,10 +56,10 @@ class SIE(MassProfile):
         With ρ = r² / ψ² the axes have the factors f = atan√(ρ−1) / √(ρ−1) and g = atanh√(1−q²ρ) / √(1−q²ρ). Instead of
         rotating by an angle that e = 0 does not have, f + g multiplies z = x + iy, and (f − g) / |e| multiplies e z̄.
         """
-        dx, dy, e1, e2, q, psi2 = self._frame(x, y)
-        rho = (dx**2 + dy**2 + TINY) / psi2
+        dx, dy, e1, e2, q, psi = self._frame(x, y)
+        rho = (dx**2 + dy**2 + TINY) / psi**2
         major, minor = _arctan_ratio(rho - 1), _arctanh_ratio(1 - q**2 * rho, q * torch.sqrt(rho))
-        scale = self.theta_E * torch.sqrt(q / psi2) / 2
+        scale = self.theta_E * torch.sqrt(q) / (2 * psi)
         mean, slope = (
             scale * (major + minor),
             scale * (1 + q) ** 2 * rho * _slope(1 - rho, 1 - q**2 * rho, major, minor),
@@ -68,15 +68,15 @@ class SIE(MassProfile):
 
     def convergence(self, x: Tensor, y: Tensor) -> Tensor:
         """Return κ."""
-        *_, q, psi2 = self._frame(x, y)
-        return self.theta_E * torch.sqrt(q / psi2) / 2
+        *_, q, psi = self._frame(x, y)
+        return self.theta_E * torch.sqrt(q) / (2 * psi)
 
     def _frame(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """Return position from the centre, ellipticity, q and ψ² = q² x² + y² (x along the major axis)."""
+        """Return position from the centre, ellipticity, q and ψ = √(q² x² + y²) (x along the major axis)."""
         e1, e2, modulus = bounded(self.e1, self.e2)
         dx, dy, q = x - self.center_x, y - self.center_y, (1 - modulus) / (1 + modulus)
         u, v = (1 - e1) * dx - e2 * dy, (1 + e1) * dy - e2 * dx
-        return dx, dy, e1, e2, q, ((1 + q) / 2) ** 2 * (u**2 + v**2) + TINY
+        return dx, dy, e1, e2, q, torch.sqrt(((1 + q) / 2) ** 2 * (u**2 + v**2) + TINY)
 
 
 @dataclass(frozen=True)

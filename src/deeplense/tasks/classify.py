@@ -34,7 +34,9 @@ class Classify(Task):
         self.labels = tuple(labels)
         if len(self.labels) < 2:
             raise InvalidDataset(
-                f"the dataset has {len(self.labels)} labelled class(es)", "at least two classes", "add images of another class"
+                f"the dataset has {len(self.labels)} labelled class(es)",
+                "at least two classes",
+                "add images of another class",
             )
 
     def network(self, image_shape: tuple[int, int, int], settings: Mapping[str, Any]) -> nn.Module:

@@ -110,6 +110,7 @@ class Trainer:
         optimizer = build_optimizer(self.plan.optimizer, self.network, self.plan.lr, self.plan.weight_decay)
         if self.accelerator.device.type == "cuda" and self.accelerator.num_processes > 1:
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+        self.network.to(memory_format=torch.channels_last)  # convolutions are faster so, on the CPU and on GPUs
         wrapped, optimizer = self.accelerator.prepare(self.network, optimizer)
         state = self._load(optimizer)
         while state.epoch < self.plan.epochs and not self._is_stale(state):
@@ -157,12 +158,16 @@ class Trainer:
             optimizer.step()
             total += losses.detach().sum()
             if self.plan.log_interval and (step + 1) % self.plan.log_interval == 0:
-                self._note(f"epoch {epoch + 1}, step {step + 1} of {n_steps}: loss {float(losses.detach().mean()):.4f}, lr {lr:.2e}")
+                self._note(
+                    f"epoch {epoch + 1}, step {step + 1} of {n_steps}: loss {float(losses.detach().mean()):.4f}, lr {lr:.2e}"
+                )
         seen = n_steps * self._batch_size()
         loss = float(self.accelerator.reduce(total)) / seen
         if not math.isfinite(loss):
             raise Diverged(
-                f"the training loss of epoch {epoch + 1} is {loss}", "a finite loss", "lower --lr, or use --precision fp32"
+                f"the training loss of epoch {epoch + 1} is {loss}",
+                "a finite loss",
+                "lower --lr, or use --precision fp32",
             )
         return {"lr": lr, "train_loss": loss}
 
@@ -215,7 +220,9 @@ class Trainer:
             state = State(**content["state"])
         except Exception as error:  # torch.load raises nearly anything on a damaged file
             raise CorruptFile(
-                path, f"not a resume state of this run ({type(error).__name__})", "the state that training saved",
+                path,
+                f"not a resume state of this run ({type(error).__name__})",
+                "the state that training saved",
                 "remove it: the run then starts from its first epoch",
             ) from error
         self._note(f"resuming after epoch {state.epoch} of {self.plan.epochs}")

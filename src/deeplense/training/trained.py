@@ -144,5 +144,3 @@ def locate_run(name: str) -> RunFolder:
         if fetched is None:
             raise
         return fetched
-
-

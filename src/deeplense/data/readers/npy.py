@@ -129,6 +129,8 @@ def _image_and_mass(shape: tuple[int, ...], leaves: list[float | np.ndarray]) ->
     """
     arrays = [leaf for leaf in leaves if isinstance(leaf, np.ndarray)]
     numbers = np.array([leaf for leaf in leaves if not isinstance(leaf, np.ndarray)])
+    if not leaves:
+        raise ValueError("an object array with nothing in it")
     if not arrays:
         return _split_flat(numbers.reshape(shape) if numbers.size == math.prod(shape) else numbers)
     count = sum(1 for array in arrays if array.shape == arrays[0].shape)

@@ -18,6 +18,7 @@ MAX_PIXELS = 1 << 26
 """Largest picture that is decoded, 8192 × 8192: a small file can claim any size."""
 
 EXPECTED = "a whole PNG or JPEG picture"
+_FORMATS = ("PNG", "JPEG")
 _STORED = ("1", "L", "RGB", "I", "I;16", "I;16B", "I;16L")
 _WITHOUT_ALPHA = {"LA": "L", "La": "L", "RGBA": "RGB", "RGBX": "RGB", "CMYK": "RGB", "YCbCr": "RGB"}
 
@@ -44,10 +45,14 @@ def read_picture(path: Path, max_bytes: int = MAX_IMAGE_BYTES) -> np.ndarray:
     from PIL import Image  # here, because importing it takes longer than `deeplense --help` may
 
     content = read_bytes(path, max_bytes)
-    with parsing(path, EXPECTED), Image.open(io.BytesIO(content), formats=("PNG", "JPEG")) as picture:
+    with parsing(path, EXPECTED):
+        picture = Image.open(io.BytesIO(content), formats=_FORMATS)
         width, height = picture.size
         if width * height > MAX_PIXELS:
             raise CorruptFile(path, f"{width} × {height} pixels", f"at most {MAX_PIXELS:,} pixels")
+        if picture.format == "PNG":  # has checksums, which decoding does not look at; afterwards it must be reopened
+            picture.verify()
+            picture = Image.open(io.BytesIO(content), formats=_FORMATS)
         picture.load()
         return np.asarray(_plain(picture))
 
