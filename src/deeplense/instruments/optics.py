@@ -21,13 +21,13 @@ def pixel_grid(n_pixels: int, pixel_scale: float, like: Tensor) -> tuple[Float[T
     return axis[None, :], axis[:, None]
 
 
-def expose(scene: Scene, instrument: Instrument, n_pixels: int, like: Tensor) -> Float[Tensor, "B H W"]:
+def expose(scene: Scene, instrument: Instrument, n_pixels: int, like: Tensor) -> Float[Tensor, "*B H W"]:
     """Return the expected image: surface brightness at the pixel centres × pixel area, convolved with the PSF.
 
     Parameters
     ----------
     scene
-        A batch of scenes.
+        A batch of scenes, or one.
     instrument
         Pixel scale and PSF.
     n_pixels

@@ -357,7 +357,8 @@ def draw(recipe: Recipe, seed: int, samples: Sequence[Sample], dtype: torch.dtyp
         rows = [row for row, sample in enumerate(samples) if sample.label == label]
         parameters = draw_parameters(recipe, seed, [samples[row] for row in rows])
         streams = [image_stream(seed, _key(samples[row]), NOISE_STREAM) for row in rows]
-        observed = observe(recipe, expected_images(recipe, label, parameters, dtype), parameters, streams)
+        clean = expected_images(recipe, label, parameters, dtype).expand(len(rows), -1, -1)
+        observed = observe(recipe, clean, parameters, streams)
         for target, value in zip((image, expected, variance), observed, strict=True):
             target[rows, 0] = value
         for position, row in enumerate(rows):
@@ -376,7 +377,7 @@ def draw_parameters(recipe: Recipe, seed: int, samples: Sequence[Sample]) -> Par
 def expected_images(
     recipe: Recipe, label: str, parameters: Parameters, dtype: torch.dtype = torch.float32
 ) -> Float[torch.Tensor, "B H W"]:
-    """Return the noise-free images [electron/s] of given parameters: what `draw` sees before the noise."""
+    """Return the noise-free images [electron/s] of given parameters, one where none varies: `draw` before the noise."""
     instrument, lens, like = load_instrument(recipe.instrument), recipe.lens, torch.empty(0, dtype=dtype)
 
     def value(name: str, fixed: Any) -> Any:
@@ -395,7 +396,8 @@ def expected_images(
         *recipe.population(label).profiles(parameters, per_mass, like),
     )
     scene = Scene(mass, Sersic(**shape), lens.deflection_scale)
-    return expose(scene, instrument, recipe.n_pixels, like)
+    image = expose(scene, instrument, recipe.n_pixels, like)
+    return image.expand(max((len(column) for column in parameters.values()), default=1), -1, -1)
 
 
 def observe(
