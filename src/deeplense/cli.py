@@ -49,7 +49,7 @@ def _simulate(options: Annotated[SimulateOptions, Parameter(name="*")]) -> None:
 
 @app.command(
     name="train",
-    help_epilogue="Example: deeplense train --dataset Model_I --model-source timm --model-name convit_small --pretrained 1",
+    help_epilogue="Example: deeplense train --dataset Model_I --model-source timm --model-name convit_small",
 )
 def _train(options: Annotated[TrainOptions, Parameter(name="*")] = TrainOptions()) -> None:  # noqa: B008 (frozen)
     """Train a model; the run folder holds all that is needed to evaluate, resume or report it."""
@@ -141,7 +141,7 @@ def main(tokens: list[str] | None = None) -> int:
 
 
 def _plain_spelling(tokens: list[str]) -> list[str]:
-    """Return the command line in one spelling: dashes in names, `--tune=1` for `--tune 1`, options of --config spelt out."""
+    """Return the command line in one spelling: dashes in names, `--tune=1` for `--tune 1`, no --config."""
     plain: list[str] = []
     for token in tokens:
         if token.startswith("--"):

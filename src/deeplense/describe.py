@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -174,7 +175,7 @@ def _problems(dataset: Dataset, counts: Counter[tuple[str | None, str]]) -> list
     return problems
 
 
-def _print_info(facts: dict[str, Any], names: list[str]) -> None:
+def _print_info(facts: dict[str, Any], names: Sequence[str]) -> None:
     pixels = facts["pixels"]
     rows = [(label or "unlabelled", *(f"{n[name]:,}" for name in names)) for label, n in facts["counts"].items()]
     shape = " × ".join(map(str, facts["image_shape"]))

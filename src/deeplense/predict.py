@@ -114,7 +114,8 @@ def _predict_batch(model: TrainedModel, files: list[Path]) -> pa.Table:
     import numpy as np
     import pyarrow as pa
 
-    images, errors = [], []
+    images: list[np.ndarray] = []
+    errors: list[str | None] = []
     for path in files:
         try:
             images.append(model.prepare(path))

@@ -141,8 +141,8 @@ def _make(recipe: Recipe, seed: int, folder: Path) -> Path:
 
 def _facts(recipe: Recipe, seed: int) -> dict[str, Any]:
     """Return what the manifest says of a dataset before any image is made."""
-    from deeplense.version import __version__
     from deeplense.instruments.instrument import load_instrument
+    from deeplense.version import __version__
 
     instrument = load_instrument(recipe.instrument)
     facts = {
@@ -197,8 +197,8 @@ def _schema(recipe: Recipe) -> pa.Schema:
 
     from deeplense.recipes.recipe import Sample, draw_parameters
 
-    columns = [pa.field(name, pa.string()) for name in ("id", "label", "split")]
-    parameters: dict[str, pa.Field] = {}
+    columns: list[pa.Field[Any]] = [pa.field(name, pa.string()) for name in ("id", "label", "split")]
+    parameters: dict[str, pa.Field[Any]] = {}
     for label in recipe.labels:
         for name, values in draw_parameters(recipe, 0, [Sample("probe", label, 0)]).items():
             kind = pa.list_(pa.float64()) if values.ndim == 2 else pa.float64()

@@ -67,8 +67,8 @@ class TrainOptions(Config):
     crop
         Keep so many central pixels along each side; by default all.
     symmetry
-        Random flips and turns: half_turn (180°), d4 (all eight), none, or auto: what the recipe says is exact, half_turn
-        where there is no recipe.
+        Random flips and turns: half_turn (180°), d4 (all eight), none, or auto: what the recipe says is exact,
+        half_turn where there is no recipe.
     random_rotation
         Rotate by up to so many degrees.
     random_zoom

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -86,13 +86,13 @@ class Dataset(ABC):
                 f"classes that were trained: {', '.join(names)}",
                 "evaluate on a dataset with the same classes",
             )
-        number = {label: index for index, label in enumerate(names)}
+        number: dict[Any, int] = {label: index for index, label in enumerate(names)}
         return np.array([number.get(label, -1) for label in self.catalogue["label"].to_pylist()], dtype=np.int64)
 
     def splits(self) -> list[str]:
         """Return the split of every row; rows of a layout without (all) splits get theirs by a hash of their id."""
-        column = self.catalogue
-        return assign_splits(column["id"].to_pylist(), column["label"].to_pylist(), column["split"].to_pylist())
+        columns: list[list[Any]] = [self.catalogue[name].to_pylist() for name in ("id", "label", "split")]
+        return assign_splits(*columns)
 
     def indices(self, split: str) -> Int64[np.ndarray, " M"]:
         """Return the rows of one split, in catalogue order.

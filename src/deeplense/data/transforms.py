@@ -1,4 +1,4 @@
-"""What happens to an image between disk and network: normalise, then (training only) augment. Batched, on any device."""
+"""What happens to an image between disk and network: normalise, then (training only) augment. Batched."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ class Normalisation(Config):
     Parameters
     ----------
     kind
-        "none"; "max" and "min_max" scale each image by itself; "standard" subtracts the training mean and divides by the
-        training σ; "sqrt", "log" (log1p(10 x / scale) / log1p(10)) and "asinh" stretch first and then standardise.
+        "none"; "max" and "min_max" scale each image by itself; "standard" subtracts the training mean and divides by
+        the training σ; "sqrt", "log" (log1p(10 x / scale) / log1p(10)) and "asinh" stretch first, then standardise.
     scale
         Unit of the stretch, in pixel values.
     mean, std
@@ -90,8 +90,8 @@ class Augmentation(Config):
     Parameters
     ----------
     symmetry
-        "half_turn": rotation by 180°, exact for Models I–III. "d4": all flips and quarter turns, exact where the sky has
-        no preferred direction.
+        "half_turn": rotation by 180°, exact for Models I–III. "d4": all flips and quarter turns, exact where the sky
+        has no preferred direction.
     rotation
         Largest random rotation [degrees]; interpolates.
     zoom
@@ -103,7 +103,7 @@ class Augmentation(Config):
     zoom: float = 1.0
 
     def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, "n 4"]:
-        """Return the random numbers of n images, drawn on the CPU for a whole batch whatever device or process uses them."""
+        """Return the random numbers of n images: on the CPU, for a whole batch, whatever device uses them."""
         return torch.rand(n, 4, generator=generator)
 
     def apply(self, images: Images, numbers: Float[Tensor, "B 4"]) -> Images:

@@ -38,11 +38,11 @@ class Backbone(nn.Module, ABC):
         self.notes: list[str] = []
 
     @abstractmethod
-    def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B *D"]:
+    def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, " *features"]:
         """Return a map [B, D, h, w] or tokens [B, N, D]."""
 
     @abstractmethod
-    def pooled(self, features: Float[Tensor, "B *D"]) -> Float[Tensor, "B P"]:
+    def pooled(self, features: Float[Tensor, " *features"]) -> Float[Tensor, "B P"]:
         """Return one vector per image from `forward_features`' output."""
 
 

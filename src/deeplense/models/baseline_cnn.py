@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import ClassVar
 
 from jaxtyping import Float
@@ -30,7 +31,7 @@ class BaselineCNN(Backbone):
         widths = (image_shape[0], *WIDTHS)
         stages = [
             nn.Sequential(conv_norm_act(n_in, n_out), conv_norm_act(n_out, n_out), nn.MaxPool2d(2, ceil_mode=True))
-            for n_in, n_out in zip(widths, widths[1:], strict=False)
+            for n_in, n_out in pairwise(widths)
         ]
         self.stages = nn.Sequential(*stages)
         self.num_features = self.num_pooled = WIDTHS[-1]

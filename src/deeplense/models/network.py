@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from deeplense.core.config import Config
 from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
 from deeplense.models.backbone import MODELS, Backbone, ModelSource
 from deeplense.models.heads import complex_head, linear_head
@@ -73,28 +75,15 @@ def resolve_name(source: ModelSource, name: str | None) -> str:
     return name
 
 
-def build_network(
-    source: ModelSource,
-    name: str,
-    image_shape: tuple[int, int, int],
-    n_out: int,
-    *,
-    complex_: bool = False,
-    dropout: float = 0.0,
-    tune: bool = True,
-    pretrained: str = "0",
-) -> Network:
-    """Return a network ready to train.
+@dataclass(frozen=True)
+class ModelChoice(Config):
+    """Which network, and how it starts.
 
     Parameters
     ----------
-    source, name
+    model_source, model_name
         Which backbone.
-    image_shape
-        (C, H, W) of the images.
-    n_out
-        Number of logits.
-    complex_
+    complex
         Whether the head has hidden layers.
     dropout
         Of the head.
@@ -103,22 +92,51 @@ def build_network(
     pretrained
         "0", "1" (the hub) or a safetensors file: of timm's naming, or of one of our runs.
     """
+
+    model_source: ModelSource
+    model_name: str
+    complex: bool = False
+    dropout: float = 0.0
+    tune: bool = True
+    pretrained: str = "0"
+
+
+def build_network(choice: ModelChoice, image_shape: tuple[int, int, int], n_out: int) -> Network:
+    """Return a network ready to train.
+
+    Parameters
+    ----------
+    choice
+        Which network.
+    image_shape
+        (C, H, W) of the images.
+    n_out
+        Number of logits.
+
+    Raises
+    ------
+    UnknownName
+        When there is no such model.
+    MissingFile, CorruptFile
+        When the weights file is not there, or not of this architecture.
+    """
+    name, pretrained = choice.model_name, choice.pretrained
     weights = None if pretrained in ("0", "1") else _weights_file(pretrained)
     own_run = weights is not None and any(key.startswith("backbone.") for key in _read_weights(weights))
-    if source == "timm":
+    if choice.model_source == "timm":
         from deeplense.models.timm_backbone import TimmBackbone
 
         start: bool | Path = pretrained == "1" if weights is None or own_run else weights
         backbone: Backbone = TimmBackbone(name, image_shape, start)
     else:
-        backbone = MODELS[name](image_shape)
         if pretrained == "1":
             raise InvalidOption(
                 f"no pretrained weights are published for {name}", "--pretrained 0, or a file", "use --pretrained 0"
             )
-    head = (complex_head if complex_ else linear_head)(backbone.num_pooled, n_out, dropout)
-    network = Network(backbone, head, tune)
-    if weights is not None and (own_run or source != "timm"):
+        backbone = MODELS[name](image_shape)
+    head = (complex_head if choice.complex else linear_head)(backbone.num_pooled, n_out, choice.dropout)
+    network = Network(backbone, head, choice.tune)
+    if weights is not None and (own_run or choice.model_source != "timm"):
         _start_from(network, weights)
     return network
 

@@ -52,4 +52,5 @@ class ResidualCNN(Backbone):
 
     def pooled(self, features: Float[Tensor, "B D h w"]) -> Float[Tensor, "B P"]:
         """Return 16 channels on an 8×8 grid, flattened."""
-        return self.resize(self.keep(features)).flatten(1)
+        kept: Tensor = self.resize(self.keep(features))
+        return kept.flatten(1)

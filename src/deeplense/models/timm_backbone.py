@@ -1,4 +1,4 @@
-"""Any timm architecture as a backbone, for any number of channels and any image size. The only file that imports timm."""
+"""Any timm architecture as a backbone, for any number of channels and any image size: timm's one door."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ class TimmBackbone(Backbone):
         self.num_features = int(self.model.num_features)
         self.num_pooled = int(getattr(self.model, "head_hidden_size", None) or self.num_features)
 
-    def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B *D"]:
+    def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, " *features"]:
         """Return timm's unpooled features."""
         if self.resize_to is not None:
             images = F.interpolate(images, self.resize_to, mode="bilinear", align_corners=False)
         features: Tensor = self.model.forward_features(images)
         return features
 
-    def pooled(self, features: Float[Tensor, "B *D"]) -> Float[Tensor, "B P"]:
+    def pooled(self, features: Float[Tensor, " *features"]) -> Float[Tensor, "B P"]:
         """Return timm's features before the classifier."""
         vector: Tensor = self.model.forward_head(features, pre_logits=True)
         return vector
@@ -112,13 +112,13 @@ def _create(name: str, channels: int, pretrained: bool | Path) -> Any:
         raise Unreachable(
             f"the pretrained weights of {name} cannot be fetched: {_first_line(error)}",
             "a connection to huggingface.co, or the weights as a local file",
-            "train from scratch with --pretrained 0, or download the weights elsewhere and give --weights FILE.safetensors",
+            "train from scratch with --pretrained 0, or fetch the weights elsewhere and give --weights FILE.safetensors",
         ) from error
 
 
 @contextmanager
 def _no_long_retries(pretrained: bool) -> Iterator[None]:
-    """Look the hub's host up once; where that fails, only weights in the local cache are tried, without a minute's wait."""
+    """Look the hub's host up once; where that fails, try the local cache alone, without a minute's wait."""
     offline = constants.HF_HUB_OFFLINE
     try:
         if pretrained:

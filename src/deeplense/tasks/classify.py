@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from deeplense.core.errors import InvalidDataset
 from deeplense.data.loader import Batch
 from deeplense.metrics.intervals import Interval
 from deeplense.metrics.marks import classification_marks, point_marks
-from deeplense.models.network import build_network
+from deeplense.models.network import ModelChoice, build_network
 from deeplense.tasks.task import TASKS, Task
 
 
@@ -41,16 +42,8 @@ class Classify(Task):
 
     def network(self, image_shape: tuple[int, int, int], settings: Mapping[str, Any]) -> nn.Module:
         """Return a backbone with a head of one logit per class."""
-        return build_network(
-            settings["model_source"],
-            settings["model_name"],
-            image_shape,
-            len(self.labels),
-            complex_=settings["complex"],
-            dropout=settings["dropout"],
-            tune=settings["tune"],
-            pretrained=settings["pretrained"],
-        )
+        choice = ModelChoice(**{field.name: settings[field.name] for field in fields(ModelChoice)})
+        return build_network(choice, image_shape, len(self.labels))
 
     def loss(self, output: Float[Tensor, "B K"], batch: Batch) -> Float[Tensor, " B"]:
         """Return the cross-entropy of every image."""
@@ -70,7 +63,8 @@ class Classify(Task):
         """Return the same with bootstrap intervals."""
         return classification_marks(answers, targets, self.labels, seed=0)
 
-    def columns(self, answers: Float32[np.ndarray, "N K"]) -> dict[str, Sequence[Any]]:
+    def columns(self, answers: Float32[np.ndarray, "N K"]) -> dict[str, Any]:
         """Return the most probable class and every probability."""
         names = [self.labels[index] for index in answers.argmax(axis=1)]
-        return {"prediction": names} | {f"p_{label}": answers[:, i] for i, label in enumerate(self.labels)}
+        columns: dict[str, Any] = {"prediction": names}
+        return columns | {f"p_{label}": answers[:, i] for i, label in enumerate(self.labels)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -49,7 +49,7 @@ class Task(ABC):
         """Return every mark with its 95 % interval: for the test split."""
 
     @abstractmethod
-    def columns(self, answers: Float32[np.ndarray, "N K"]) -> dict[str, Sequence[Any]]:
+    def columns(self, answers: Float32[np.ndarray, "N K"]) -> dict[str, Any]:
         """Return the answers as columns of a table."""
 
 

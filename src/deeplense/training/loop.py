@@ -109,7 +109,7 @@ class Trainer:
         """Train to the end, from the start or from where an interrupted run stopped; return the final state."""
         optimizer = build_optimizer(self.plan.optimizer, self.network, self.plan.lr, self.plan.weight_decay)
         if self.accelerator.device.type == "cuda" and self.accelerator.num_processes > 1:
-            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)
+            self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
         self.network.to(memory_format=torch.channels_last)  # convolutions are faster so, on the CPU and on GPUs
         wrapped, optimizer = self.accelerator.prepare(self.network, optimizer)
         state = self._load(optimizer)
@@ -158,9 +158,8 @@ class Trainer:
             optimizer.step()
             total += losses.detach().sum()
             if self.plan.log_interval and (step + 1) % self.plan.log_interval == 0:
-                self._note(
-                    f"epoch {epoch + 1}, step {step + 1} of {n_steps}: loss {float(losses.detach().mean()):.4f}, lr {lr:.2e}"
-                )
+                loss = float(losses.detach().mean())
+                self._note(f"epoch {epoch + 1}, step {step + 1} of {n_steps}: loss {loss:.4f}, lr {lr:.2e}")
         seen = n_steps * self._batch_size()
         loss = float(self.accelerator.reduce(total)) / seen
         if not math.isfinite(loss):
@@ -172,7 +171,7 @@ class Trainer:
         return {"lr": lr, "train_loss": loss}
 
     def _training_batches(self, epoch: int) -> Iterator[Batch]:
-        """Yield this process's share of every batch: order and augmentation are drawn for the whole batch everywhere."""
+        """Yield this process's share of every batch; each process draws order and augmentation of the whole batch."""
         generator = torch.Generator().manual_seed(stable_key(self.plan.seed, "order", epoch) % 2**63)
         order = torch.randperm(len(self.train), generator=generator).numpy()
         size, share = self._batch_size(), self._batch_size() // self.accelerator.num_processes
@@ -186,7 +185,7 @@ class Trainer:
 
     def _batch_size(self) -> int:
         """Return the images per step: as asked for, less where the set is smaller, a multiple of the processes."""
-        n = self.accelerator.num_processes
+        n = int(self.accelerator.num_processes)
         return max(1, min(self.plan.batch_size, len(self.train)) // n) * n
 
     def _steps_per_epoch(self) -> int:

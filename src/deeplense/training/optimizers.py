@@ -25,7 +25,7 @@ def build_optimizer(name: OptimizerName, network: nn.Module, lr: float, weight_d
     ]
     if name == "sgd":
         return torch.optim.SGD(groups, lr, momentum=0.9, nesterov=True)
-    return {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[name](groups, lr)
+    return torch.optim.Adam(groups, lr) if name == "adam" else torch.optim.AdamW(groups, lr)
 
 
 def learning_rate_factor(schedule: ScheduleName, progress: float) -> float:
@@ -34,9 +34,9 @@ def learning_rate_factor(schedule: ScheduleName, progress: float) -> float:
     Parameters
     ----------
     schedule
-        "cosine" falls to 0 once; "cosine_restarts" falls four times (Loshchilov & Hutter 2017); "cyclic" goes four times
-        from a fifth of the peak up and back (Smith 2017); "one_cycle" rises for a quarter of the steps and falls to 0
-        (Smith & Topin 2019).
+        "cosine" falls to 0 once; "cosine_restarts" falls four times (Loshchilov & Hutter 2017); "cyclic" goes four
+        times from a fifth of the peak up and back (Smith 2017); "one_cycle" rises for a quarter of the steps and falls
+        to 0 (Smith & Topin 2019).
     progress
         Fraction of the steps that are done, 0 to 1.
     """

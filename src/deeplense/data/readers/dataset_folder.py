@@ -81,7 +81,7 @@ class DatasetFolder(Dataset):
             if not (self.path / entry["file"]).is_file() or sha256(self.path / entry["file"]) != entry["sha256"]
         ]
 
-    def _read_shard(self, number: int, rows: Int64[np.ndarray, " R"]) -> np.ndarray:
+    def _read_shard(self, number: int, rows: Int64[np.ndarray, " R"]) -> Float32[np.ndarray, "R C H W"]:
         path = self.path / shard_name(number)
         try:
             with h5py.File(path, "r") as file:
@@ -89,9 +89,10 @@ class DatasetFolder(Dataset):
                 if images.shape != (self._rows[number], *self.image_shape):
                     raise ValueError(f"images of shape {images.shape}")
                 if rows.size > 64:
-                    return np.asarray(images[:], dtype=np.float32)[rows]
+                    whole: Float32[np.ndarray, "N C H W"] = np.asarray(images[:], dtype=np.float32)
+                    return whole[rows]
                 # h5py's fancy indexing is far slower than single reads
-                return np.stack([images[int(row)] for row in rows]).astype(np.float32)
+                return np.stack([np.asarray(images[int(row)], dtype=np.float32) for row in rows])
         except FileNotFoundError as error:
             raise MissingFile(f"{path} is missing", f"the shard {path.name} of the manifest", REMEDY) from error
         except (OSError, KeyError, ValueError, RuntimeError, IndexError, TypeError) as error:
