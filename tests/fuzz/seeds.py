@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import pickle
+import zipfile
 from pathlib import Path
 
 import h5py
@@ -98,6 +100,23 @@ def npz_seeds() -> list[bytes]:
             save(stream, images=images, labels=labels)
             seeds.append(stream.getvalue())
     return seeds
+
+
+@functools.cache
+def stack_seeds() -> tuple[list[bytes], list[bytes]]:
+    """Return `.npy` files of stacked images, and of labels for them."""
+    images, numbers = np.stack([image("<f4")] * 4), np.arange(4) % 2
+    labels = [numbers, np.eye(2)[numbers], numbers.astype(float)[:, None], np.array(["no", "vort"])[numbers]]
+    return [npy(images), npy(images[:, None].astype(">i2"))], [npy(array) for array in labels]
+
+
+def npz_of(members: list[bytes]) -> bytes:
+    """Return an archive of images and labels whose own structure is sound, whatever the two members are."""
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, content in zip(("images.npy", "labels.npy"), members, strict=True):
+            archive.writestr(name, content)
+    return stream.getvalue()
 
 
 def hdf5_seeds(folder: Path) -> list[bytes]:

@@ -112,7 +112,7 @@ def _create(name: str, channels: int, pretrained: bool | Path) -> Any:
         raise Unreachable(
             f"the pretrained weights of {name} cannot be fetched: {_first_line(error)}",
             "a connection to huggingface.co, or the weights as a local file",
-            "train from scratch with --pretrained 0, or fetch the weights elsewhere and give --weights FILE.safetensors",
+            "train from scratch (--pretrained 0), or fetch the weights elsewhere and give --weights FILE.safetensors",
         ) from error
 
 

@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 
 from deeplense.core.errors import InvalidDataset
 from deeplense.data.dataset import READERS, Dataset
-from deeplense.data.readers.class_labels import decode_labels, names_beside, order_labels
+from deeplense.data.readers.class_labels import decode_labels, names_beside, order_labels, to_texts
 from deeplense.data.readers.files import channels_first, to_float32
 from deeplense.data.readers.hdf5 import hdf5_stacks
 from deeplense.data.readers.names import SPLITS
@@ -129,8 +129,8 @@ def _open(path: Path) -> tuple[dict[str, Stack], list[str] | None]:
         stacks = {"images": npy_stack(path)} | ({"labels": npy_stack(labels)} if labels else {})
     for word in NAME_WORDS:
         stack = stacks.pop(word, None)
-        if stack is not None and stack.dtype.kind == "U":
-            names = [str(name) for name in stack.rows(range(stack.shape[0])).ravel()]
+        if stack is not None and stack.dtype.kind in "US":
+            names = to_texts(path, stack.rows(range(stack.shape[0])))
     return stacks, names
 
 

@@ -38,13 +38,19 @@ def decode_labels(path: Path, values: np.ndarray, names: list[str] | None) -> li
     if values.dtype.kind in "US":
         if values.ndim != 1:
             raise _invalid(path, f"texts of shape {values.shape}")
+        _check_texts(path, values)
         distinct, inverse = np.unique(values, return_inverse=True)
-        texts = [text.decode(errors="replace") if isinstance(text, bytes) else text for text in distinct.tolist()]
-        table: list[str | None] = [label_name(text.strip()) or None for text in texts]
+        table: list[str | None] = [label_name(text.strip()) or None for text in to_texts(path, distinct)]
     else:
         distinct, inverse = np.unique(_numbers(path, values), return_inverse=True)
         table = [_name(path, number, names) for number in distinct.tolist()]
     return [table[position] for position in inverse.tolist()]
+
+
+def to_texts(path: Path, values: np.ndarray) -> list[str]:
+    """Return an array of texts as a list; InvalidDataset when they are not valid Unicode."""
+    _check_texts(path, values)
+    return [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in values.ravel().tolist()]
 
 
 def order_labels(names: Collection[str]) -> tuple[str, ...]:
@@ -71,11 +77,24 @@ def names_beside(path: Path) -> list[str] | None:
     if isinstance(content, dict):
         by_number = {str(number): name for name, number in content.items()}
         content = [by_number.get(str(number)) for number in range(len(content))]
-    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
+    if not isinstance(content, list) or not all(isinstance(name, str) and is_text(name) for name in content):
         raise InvalidDataset(
             f"{file} does not name the classes", '["no_sub", "cdm"] or {"no_sub": 0, "cdm": 1}', "mend or remove it"
         )
     return content
+
+
+def is_text(text: str) -> bool:
+    """Whether `text` can be written as UTF-8: names of files and HDF5 attributes may hold stray bytes."""
+    return text.isascii() or not any(0xD800 <= ord(letter) < 0xE000 for letter in text)
+
+
+def _check_texts(path: Path, values: np.ndarray) -> None:
+    """Refuse numbers that are no letters: a damaged array may hold any, and Python fails on them in odd ways."""
+    if values.dtype.kind == "U":
+        codes = np.ascontiguousarray(values).view(values.dtype.str[0] + "u4")
+        if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any():
+            raise _invalid(path, "texts that are not valid Unicode")
 
 
 def _numbers(path: Path, values: np.ndarray) -> np.ndarray:

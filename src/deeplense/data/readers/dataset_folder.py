@@ -89,8 +89,7 @@ class DatasetFolder(Dataset):
                 if images.shape != (self._rows[number], *self.image_shape):
                     raise ValueError(f"images of shape {images.shape}")
                 if rows.size > 64:
-                    whole: Float32[np.ndarray, "N C H W"] = np.asarray(images[:], dtype=np.float32)
-                    return whole[rows]
+                    return np.take(np.asarray(images[:], dtype=np.float32), rows, axis=0)
                 # h5py's fancy indexing is far slower than single reads
                 return np.stack([np.asarray(images[int(row)], dtype=np.float32) for row in rows])
         except FileNotFoundError as error:
