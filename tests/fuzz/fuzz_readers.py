@@ -15,14 +15,14 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from tests.fuzz import seeds as sound
+from tests.fuzz.mutate import mutate
+
 from deeplense.core.errors import DeepLenseError
 from deeplense.data.readers.arrays import StackedArrays
 from deeplense.data.readers.files import read_image
 from deeplense.data.readers.hdf5 import locate, to_stacks
 from deeplense.data.readers.npy import read_npy
-
-from . import seeds as sound
-from .mutate import mutate
 
 SLOW = 5.0
 """Seconds after which one file counts as a hang."""

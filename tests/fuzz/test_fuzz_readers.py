@@ -5,9 +5,8 @@ from __future__ import annotations
 import random
 
 import pytest
-
-from fuzz.fuzz_readers import READERS, fuzz
-from fuzz.mutate import mutate
+from tests.fuzz.fuzz_readers import READERS, fuzz
+from tests.fuzz.mutate import mutate
 
 FILES = {"npy": 3000, "object": 3000, "pictures": 3000, "npz": 3000, "hdf5": 600}
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from tests.fuzz.seeds import npy, object_array, object_npy
 
 from deeplense.core.errors import CorruptFile, DeepLenseError, InvalidDataset, MissingFile
 from deeplense.data.dataset import open_dataset
 from deeplense.data.readers.arrays import StackedArrays
 from deeplense.data.readers.class_labels import decode_labels
-from fuzz.seeds import npy, object_array, object_npy
 
 N = 12
 IMAGES = np.random.default_rng(2).random((N, 6, 7)).astype(np.float32)
@@ -319,6 +319,21 @@ def test_labels_that_are_none() -> None:
         decode_labels(path, np.array([0, 5]), ["a", "b"])
     assert decode_labels(path, np.array([-1, 1]), ["a", "vort"]) == [None, "axion"]
     assert decode_labels(path, np.array(["", "CDM "]), None) == [None, "cdm"]
+
+
+def test_texts_that_are_no_texts_are_refused(tmp_path: Path) -> None:
+    for code in (0x110000, 0xFFFFFFFF, 0xD800):
+        texts = np.full(N, code, dtype=">u4").view(">U1")
+        np.savez(tmp_path / "a.npz", x=IMAGES, y=texts)
+        with pytest.raises(InvalidDataset, match="not valid Unicode"):
+            open_dataset(tmp_path / "a.npz")
+        np.savez(tmp_path / "a.npz", x=IMAGES, y=NUMBERS, class_names=texts)
+        with pytest.raises(InvalidDataset, match="not valid Unicode"):
+            open_dataset(tmp_path / "a.npz")
+    np.save(tmp_path / "x.npy", IMAGES)
+    (tmp_path / "labels.json").write_text('["\\ud800"]')
+    with pytest.raises(InvalidDataset, match="not valid Unicode"):
+        open_dataset(tmp_path / "x.npy")
 
 
 def test_ten_and_more_numbers_keep_their_order(tmp_path: Path) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.fuzz.seeds import object_array, object_npy
 
 from deeplense.core.errors import CorruptFile, InvalidDataset
 from deeplense.data.dataset import open_dataset
 from deeplense.data.readers.folders import ClassFolders
-from fuzz.seeds import object_array, object_npy
 
 RANDOM = np.random.default_rng(5)
 
@@ -110,12 +110,13 @@ def test_strays_are_left_out_and_counted(tmp_path: Path) -> None:
         (tmp_path / stray).write_bytes(b"x")
     for stray in ("sub/notes.txt", "sub/a.fits", "sub/b.fits"):
         (tmp_path / stray).write_bytes(b"x")
+    (tmp_path / "sub" / "caf\udce9.npy").write_bytes(b"x")
     (tmp_path / "__MACOSX").mkdir()
     (tmp_path / ".git" / "cdm").mkdir(parents=True)
     dataset = open_dataset(tmp_path)
     assert len(dataset) == 4 and dataset.labels == ("no_sub", "sub")
     assert dataset.problems[0] == "2 hidden files (.DS_Store and the like) were left out."
-    assert "3 files that are not images were left out, 'a.fits' for example." in dataset.problems
+    assert "4 other files, or files with odd names, were left out, 'a.fits' for example." in dataset.problems
 
 
 def test_the_same_name_twice_keeps_its_suffix(tmp_path: Path) -> None:

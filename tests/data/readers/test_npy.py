@@ -11,11 +11,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.fuzz.seeds import npy
 
 from deeplense.core.errors import CorruptFile, MissingFile
 from deeplense.data.readers.files import read_image
 from deeplense.data.readers.npy import read_npy
-from fuzz.seeds import npy
 
 QUICK = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.fuzz.seeds import as_numpy_1, object_array, object_npy
 
 from deeplense.core.errors import CorruptFile
 from deeplense.data.readers.files import read_image
 from deeplense.data.readers.npy import NpyContent, read_npy
-from fuzz.seeds import as_numpy_1, object_array, object_npy
 
 MASS = 3.7e-24
 SIDE = 8

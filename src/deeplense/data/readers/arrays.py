@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 
 from deeplense.core.errors import InvalidDataset
 from deeplense.data.dataset import READERS, Dataset
-from deeplense.data.readers.class_labels import decode_labels, names_beside, order_labels, to_texts
+from deeplense.data.readers.class_labels import class_names, decode_labels, order_labels, to_texts
 from deeplense.data.readers.files import channels_first, to_float32
 from deeplense.data.readers.hdf5 import hdf5_stacks
 from deeplense.data.readers.names import SPLITS
@@ -64,7 +64,7 @@ class StackedArrays(Dataset):
         self.path = path
         stacks, names = _open(path)
         self._parts = _pair(path, stacks)
-        names = names_beside(path) or names
+        names = class_names(path, names)
         self.image_shape = _image_shape(path, self._parts)
         self._starts = np.cumsum([0] + [part.images.shape[0] for part in self._parts])
         labels = [_labels(part, names) for part in self._parts]

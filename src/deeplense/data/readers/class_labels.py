@@ -11,7 +11,7 @@ import numpy as np
 from deeplense.core.errors import InvalidDataset
 from deeplense.core.files import read_json
 from deeplense.data.dataset import sort_labels
-from deeplense.data.readers.names import label_name
+from deeplense.data.readers.names import is_text, label_name
 
 _EXPECTED = "one class per image: an integer, a one-hot row or a text"
 
@@ -38,18 +38,26 @@ def decode_labels(path: Path, values: np.ndarray, names: list[str] | None) -> li
     if values.dtype.kind in "US":
         if values.ndim != 1:
             raise _invalid(path, f"texts of shape {values.shape}")
-        _check_texts(path, values)
-        distinct, inverse = np.unique(values, return_inverse=True)
-        table: list[str | None] = [label_name(text.strip()) or None for text in to_texts(path, distinct)]
-    else:
-        distinct, inverse = np.unique(_numbers(path, values), return_inverse=True)
-        table = [_name(path, number, names) for number in distinct.tolist()]
+        texts = to_texts(path, values)
+        ours = {text: label_name(text.strip()) or None for text in set(texts)}
+        return [ours[text] for text in texts]
+    distinct, inverse = np.unique(_numbers(path, values), return_inverse=True)
+    table = [_name(path, number, names) for number in distinct.tolist()]
     return [table[position] for position in inverse.tolist()]
 
 
 def to_texts(path: Path, values: np.ndarray) -> list[str]:
-    """Return an array of texts as a list; InvalidDataset when they are not valid Unicode."""
-    _check_texts(path, values)
+    """Return an array of texts as a list.
+
+    Raises
+    ------
+    InvalidDataset
+        When they are not valid Unicode: a damaged array may hold any number, and Python fails on it in odd ways.
+    """
+    if values.dtype.kind == "U":
+        codes = np.ascontiguousarray(values).view(values.dtype.str[0] + "u4")
+        if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any():
+            raise _invalid(path, "texts that are not valid Unicode")
     return [text.decode(errors="replace") if isinstance(text, bytes) else str(text) for text in values.ravel().tolist()]
 
 
@@ -60,16 +68,23 @@ def order_labels(names: Collection[str]) -> tuple[str, ...]:
     return sort_labels(set(names))
 
 
-def names_beside(path: Path) -> list[str] | None:
-    """Return the class names by number from `labels.json` in the folder of `path` (or in `path`), None without one.
+def class_names(path: Path, stated: list[str] | None) -> list[str] | None:
+    """Return the class names by number: from `labels.json` beside or in `path`, else as `stated` inside the file.
 
     Raises
     ------
     CorruptFile
-        When it is not JSON.
+        When `labels.json` is not JSON.
     InvalidDataset
-        When it is neither a list of names nor an object of names and numbers 0, 1, ….
+        When it is neither a list of names nor an object of names and numbers 0, 1, …, or a name is not text.
     """
+    names = _names_beside(path) or stated
+    if names is not None and not all(is_text(name) for name in names):
+        raise _invalid(path, "class names that are not valid Unicode")
+    return names
+
+
+def _names_beside(path: Path) -> list[str] | None:
     file = (path if path.is_dir() else path.parent) / "labels.json"
     if not file.exists():
         return None
@@ -77,24 +92,11 @@ def names_beside(path: Path) -> list[str] | None:
     if isinstance(content, dict):
         by_number = {str(number): name for name, number in content.items()}
         content = [by_number.get(str(number)) for number in range(len(content))]
-    if not isinstance(content, list) or not all(isinstance(name, str) and is_text(name) for name in content):
+    if not isinstance(content, list) or not all(isinstance(name, str) for name in content):
         raise InvalidDataset(
             f"{file} does not name the classes", '["no_sub", "cdm"] or {"no_sub": 0, "cdm": 1}', "mend or remove it"
         )
     return content
-
-
-def is_text(text: str) -> bool:
-    """Whether `text` can be written as UTF-8: names of files and HDF5 attributes may hold stray bytes."""
-    return text.isascii() or not any(0xD800 <= ord(letter) < 0xE000 for letter in text)
-
-
-def _check_texts(path: Path, values: np.ndarray) -> None:
-    """Refuse numbers that are no letters: a damaged array may hold any, and Python fails on them in odd ways."""
-    if values.dtype.kind == "U":
-        codes = np.ascontiguousarray(values).view(values.dtype.str[0] + "u4")
-        if ((codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))).any():
-            raise _invalid(path, "texts that are not valid Unicode")
 
 
 def _numbers(path: Path, values: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ from deeplense.core.errors import CorruptFile, InvalidDataset
 from deeplense.data.dataset import READERS, Dataset, sort_labels
 from deeplense.data.readers.files import SUFFIXES, read_image
 from deeplense.data.readers.guard import unreadable
-from deeplense.data.readers.names import LABELS, label_name, split_name, without_split
+from deeplense.data.readers.names import LABELS, is_text, label_name, split_name, without_split
 
 MAX_DEPTH = 4
 MAX_FOLDERS = 10_000
@@ -131,6 +131,8 @@ def _walk(folder: Path, parts: tuple[str, ...]) -> Iterator[_Folder]:
             for entry in entries:
                 if entry.name.startswith((".", "__MACOSX")) or entry.name == "Thumbs.db":
                     found.hidden += 1
+                elif not is_text(entry.name):
+                    found.others.append(entry.name.encode(errors="replace").decode())
                 elif entry.is_dir():
                     below.append(entry.name)
                 elif entry.name.lower().endswith(SUFFIXES):
@@ -194,7 +196,7 @@ def _oddities(folders: list[_Folder], counts: Counter[str | None]) -> Iterator[s
     if hidden:
         yield f"{hidden} hidden files (.DS_Store and the like) were left out."
     if others:
-        yield f"{len(others)} files that are not images were left out, '{min(others)}' for example."
+        yield f"{len(others)} other files, or files with odd names, were left out, '{min(others)}' for example."
     if counts[None]:
         yield f"{counts[None]} images lie in no class folder and have no label."
     largest, smallest = max(counts, key=counts.__getitem__), min(counts, key=counts.__getitem__)

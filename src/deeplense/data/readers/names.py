@@ -41,5 +41,10 @@ def without_split(text: str) -> str:
     return "_".join(words)
 
 
+def is_text(name: str) -> bool:
+    """Whether `name` can be written as UTF-8: names of files and attributes of HDF5 may hold stray bytes."""
+    return name.isascii() or not any(0xD800 <= ord(letter) < 0xE000 for letter in name)
+
+
 def _plain(text: str) -> str:
     return text.strip().lower().replace("-", "_").replace(" ", "_")
