@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
-import h5py
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,8 +14,11 @@ from jaxtyping import Float32, Int64
 from deeplense.core.errors import CorruptFile, InvalidDataset, MissingFile
 from deeplense.core.files import read_json, sha256
 from deeplense.data.dataset import READERS, Dataset
+from deeplense.data.readers.hdf5 import locate, to_stacks
+from deeplense.data.readers.stacks import Stack
 from deeplense.data.shards import CATALOGUE, FORMAT, FORMAT_VERSION, IMAGE, MANIFEST, shard_name
 
+SHARDS_PER_QUESTION = 64
 REMEDY = "simulate it again: `deeplense simulate` finishes or rebuilds the same bytes"
 
 
@@ -55,6 +57,8 @@ class DatasetFolder(Dataset):
         if version != (FORMAT, FORMAT_VERSION):
             raise CorruptFile(path / MANIFEST, f"format {version}", f"{(FORMAT, FORMAT_VERSION)}", "update deeplense")
         self.image_shape = (channels, height, width)
+        self._stacks: dict[int, Stack] = {}
+        self._answers: dict[int, bytes] = {}
         self.catalogue = self._read_catalogue()
 
     @classmethod
@@ -69,7 +73,7 @@ class DatasetFolder(Dataset):
         numbers = rows // self._rows_per_shard
         for number in np.unique(numbers):
             where = np.flatnonzero(numbers == number)
-            result[where] = self._read_shard(int(number), rows[where] % self._rows_per_shard)
+            result[where] = self._stack(int(number)).rows(rows[where] % self._rows_per_shard)
         return result
 
     def check(self) -> list[str]:
@@ -81,22 +85,30 @@ class DatasetFolder(Dataset):
             if not (self.path / entry["file"]).is_file() or sha256(self.path / entry["file"]) != entry["sha256"]
         ]
 
-    def _read_shard(self, number: int, rows: Int64[np.ndarray, " R"]) -> Float32[np.ndarray, "R C H W"]:
-        path = self.path / shard_name(number)
-        try:
-            with h5py.File(path, "r") as file:
-                images = file[IMAGE]
-                if images.shape != (self._rows[number], *self.image_shape):
-                    raise ValueError(f"images of shape {images.shape}")
-                if rows.size > 64:
-                    return np.take(np.asarray(images[:], dtype=np.float32), rows, axis=0)
-                # h5py's fancy indexing is far slower than single reads
-                return np.stack([np.asarray(images[int(row)], dtype=np.float32) for row in rows])
-        except FileNotFoundError as error:
-            raise MissingFile(f"{path} is missing", f"the shard {path.name} of the manifest", REMEDY) from error
-        except (OSError, KeyError, ValueError, RuntimeError, IndexError, TypeError) as error:
-            expected = f"{self._rows[number]} images of shape {self.image_shape}"
-            raise CorruptFile(path, f"not a readable shard ({error})", expected, REMEDY) from error
+    def _stack(self, number: int) -> Stack:
+        """Return the rows of a shard."""
+        if number not in self._stacks:
+            path, wanted = self.path / shard_name(number), (self._rows[number], *self.image_shape)
+            if not path.is_file():
+                raise MissingFile(f"{path} is missing", f"the shard {path.name} of the manifest", REMEDY)
+            stack = to_stacks(path, self._answer(number))[0].get(IMAGE)
+            if stack is None or stack.shape != wanted:
+                found = "no images" if stack is None else f"images of shape {stack.shape}"
+                raise CorruptFile(path, found, f"images of shape {wanted}", REMEDY)
+            self._stacks[number] = stack
+        return self._stacks[number]
+
+    def _answer(self, number: int) -> bytes:
+        """Return what libhdf5 says of a shard; it is asked about many at once, since each question starts a process."""
+        if number not in self._answers:
+            first = number - number % SHARDS_PER_QUESTION
+            block = range(first, min(first + SHARDS_PER_QUESTION, len(self._rows)))
+            numbers = [n for n in block if (self.path / shard_name(n)).is_file()]
+            answers = locate([self.path / shard_name(n) for n in numbers])
+            self._answers |= {n: line for n, line in zip(numbers, answers, strict=False) if line}
+        if number not in self._answers:  # a damaged shard before this one may have ended the process
+            self._answers[number] = locate([self.path / shard_name(number)])[0]
+        return self._answers[number]
 
     def _read_catalogue(self) -> pa.Table:
         path = self.path / CATALOGUE
