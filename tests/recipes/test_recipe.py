@@ -1,0 +1,220 @@
+"""Recipes: reading them, refusing what cannot work, drawing from them."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
+from deeplense.recipes.recipe import (
+    Prior,
+    Recipe,
+    Sample,
+    draw,
+    draw_parameters,
+    expected_images,
+    load_recipe,
+    shipped_recipes,
+)
+
+TABLE: dict[str, Any] = {
+    "name": "mine",
+    "version": 1,
+    "description": "a recipe",
+    "reference": "this test",
+    "instrument": "published_ii",
+    "n_pixels": 16,
+    "lens": {"theta_E": 1.0},
+    "source": {"R_sersic": 0.2, "magnitude": 20.0},
+    "observation": {"noise": "background_and_shot"},
+    "classes": {"no_sub": {"kind": "none"}},
+}
+
+
+def with_(table: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """Return the table with one entry changed; None removes it."""
+    head, _, rest = path.partition(".")
+    inner = with_(dict(table.get(head, {})), rest, value) if rest else value
+    return {k: v for k, v in (table | {head: inner}).items() if v is not None}
+
+
+@pytest.mark.parametrize("name", ["model_ii", "Model_II", "model-ii", "MODEL-II"])
+def test_a_recipe_has_one_name_in_any_spelling(name: str) -> None:
+    assert load_recipe(name).name == "model_ii"
+
+
+def test_an_unknown_recipe_lists_the_nearest() -> None:
+    with pytest.raises(UnknownName) as caught:
+        load_recipe("modell_2")
+    assert "model_i" in caught.value.expected
+
+
+def test_a_recipe_of_the_users_own_is_read_from_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(shipped_recipes()["model_ii"].replace("n_pixels = 64", "n_pixels = 32"), encoding="utf-8")
+    assert load_recipe(path).n_pixels == load_recipe(str(path)).n_pixels == 32
+
+
+@pytest.mark.parametrize(
+    ("content", "error", "word"),
+    [
+        (b"name = ", CorruptFile, "not valid TOML"),
+        (b"\xff\xfe", MissingFile, "cannot be read"),
+        (b"nam = 'x'", UnknownName, "'nam'"),
+        (b"name = 'x'", InvalidOption, "lacks"),
+        (None, MissingFile, "cannot be read"),
+    ],
+)
+def test_a_bad_file_is_named_with_what_is_wrong(
+    tmp_path: Path, content: bytes | None, error: type[Exception], word: str
+) -> None:
+    path = tmp_path / "mine.toml"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(error) as caught:
+        load_recipe(path)
+    assert "mine.toml" in str(caught.value)
+    assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "word"),
+    [
+        ("n_pixels", 7, "n_pixels is 7"),
+        ("n_pixels", 5000, "n_pixels is 5000"),
+        ("classes", {}, "without classes"),
+        ("classes.no_sub.kind", "point_mass", "no substructure is called 'point_mass'"),
+        ("classes.no_sub.count", 3, "'count'"),
+        ("instrument", "published_9", "no instrument is called"),
+        ("lens.z_source", 0.5, "not behind"),
+        ("lens.e1", 1.0, "ellipticity of the lens"),
+        ("lens.e1", {"uniform": [-1.2, 0.1]}, "ellipticity of the lens may be 1.2"),
+        ("source.e2", -1.5, "ellipticity of the source"),
+        ("lens.theta_E", {"uniform": [0.5, 1.0], "log_uniform": [0.5, 1.0]}, "theta-E"),
+        ("lens.theta_E", {}, "theta-E"),
+        ("lens.theta_E", {"normal": [0.5, 1.0]}, "theta-E"),
+        ("lens.theta_E", {"log_uniform": [0.0, 1.0]}, "theta-E"),
+        ("lens.theta_E", float("nan"), "theta-E"),
+        ("source.magnitude", None, "no brightness"),
+        ("source.amplitude", 1.0, "two values of its brightness"),
+        ("observation.noise", "poisson", "no value of noise is called 'poisson'"),
+        ("observation.exposure_time", -5.0, "exposure-time"),
+        ("observation.exposure_time", {"uniform": [0.0, 10.0]}, "exposure_time may be 0 s"),
+        ("observation.dtype", "uint16", "as uint16"),
+        ("counts.train", 2.5, "train is 2.5"),
+        ("counts.train", -1, "train is -1"),
+    ],
+)
+def test_what_cannot_work_is_refused_when_it_is_read(path: str, value: Any, word: str) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        Recipe.from_mapping(with_(TABLE, path, value), "recipe mine")
+    assert word in str(caught.value), str(caught.value)
+
+
+def test_scaled_counts_do_not_fit_an_integer() -> None:
+    recipe = load_recipe("model_i")
+    with pytest.raises(InvalidOption, match="scale 2 as uint16"):
+        dataclasses.replace(recipe.observation, scale=2.0)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "word"),
+    [("instrument", "published_i", "no zero_point"), ("observation.exposure_time", None, "no exposure time")],
+)
+def test_an_instrument_that_lacks_a_number_is_noticed_when_the_recipe_is_read(path: str, value: Any, word: str) -> None:
+    table = TABLE
+    if word == "no exposure time":
+        source = {"R_sersic": 0.2, "amplitude": 20.0}
+        table = with_(with_(TABLE, "instrument", "published_i"), "source", source)
+        table = with_(table, "source.magnitude", None)
+    with pytest.raises(InvalidOption, match=word):
+        Recipe.from_mapping(with_(table, path, value))
+
+
+def test_a_recipe_survives_its_own_dictionary() -> None:
+    for name in shipped_recipes():
+        recipe = load_recipe(name)
+        assert Recipe.from_mapping(recipe.as_dict()) == recipe
+
+
+def test_priors_transform_uniform_numbers() -> None:
+    u = np.array([0.0, 0.25, 1.0])
+    np.testing.assert_allclose(Prior(uniform=(-1.0, 3.0)).transform(u), [-1, 0, 3])
+    np.testing.assert_allclose(Prior(log_uniform=(1.0, 16.0)).transform(u), [1, 2, 16])
+    np.testing.assert_allclose(Prior(log_uniform=(1000.0, 3162.2776601683795)).transform(u), 10 ** (3 + 0.5 * u))
+
+
+def test_samples_come_split_by_split_with_classes_in_turn() -> None:
+    recipe = load_recipe("model_ii")
+    recipe = dataclasses.replace(recipe, counts=dataclasses.replace(recipe.counts, train=2, validation=0, test=1))
+    assert [sample.id for sample in recipe.samples()] == [
+        "train/no_sub/000000",
+        "train/cdm/000000",
+        "train/axion/000000",
+        "train/no_sub/000001",
+        "train/cdm/000001",
+        "train/axion/000001",
+        "test/no_sub/000000",
+        "test/cdm/000000",
+        "test/axion/000000",
+    ]
+
+
+def test_every_macro_quantity_may_vary() -> None:
+    recipe = Recipe.from_mapping(
+        with_(
+            with_(with_(TABLE, "lens.e1", {"uniform": [-0.2, 0.2]}), "lens.theta_E", {"log_uniform": [0.8, 1.2]}),
+            "source.e2",
+            {"uniform": [-0.3, 0.3]},
+        )
+    )
+    drawn = draw(recipe, 0, [Sample("train", "no_sub", k) for k in range(50)])
+    columns = {name: np.array([row[name] for row in drawn.parameters]) for name in drawn.parameters[0]}
+    assert set(columns) == {"lens_theta_E", "lens_e1", "source_e2"}
+    assert 0.8 <= columns["lens_theta_E"].min() < columns["lens_theta_E"].max() <= 1.2
+    assert len({tuple(image.flatten().tolist()) for image in drawn.expected}) == 50
+
+
+def test_a_recipe_in_which_nothing_varies_but_the_noise() -> None:
+    recipe = Recipe.from_mapping(TABLE)
+    drawn = draw(recipe, 0, [Sample("train", "no_sub", k) for k in range(3)])
+    assert drawn.image.shape == (3, 1, 16, 16)
+    assert torch.equal(drawn.expected[0], drawn.expected[2])
+    assert not torch.equal(drawn.image[0], drawn.image[2])
+    assert drawn.parameters == [{}, {}, {}]
+
+
+def test_no_sample_is_no_image() -> None:
+    drawn = draw(load_recipe("model_i"), 0, [])
+    assert drawn.image.shape == (0, 1, 150, 150)
+
+
+def test_an_unknown_class_lists_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="no class is called 'cmd'") as caught:
+        draw_parameters(load_recipe("model_ii"), 0, [Sample("train", "cmd", 0)])
+    assert "cdm" in caught.value.expected
+
+
+@pytest.mark.parametrize("name", list(shipped_recipes()))
+def test_the_declared_symmetry_is_one_of_the_population(name: str) -> None:
+    # a half turn of an image is the image of parameters that are just as likely; a flip is not: it moves the lens axes
+    recipe = load_recipe(name)
+    if recipe.symmetry != "half_turn":
+        pytest.skip(f"symmetry {recipe.symmetry}")
+    signs = {"source_center_x": -1, "source_center_y": -1, "halo_x": -1, "halo_y": -1}
+    for label in recipe.labels:
+        parameters = draw_parameters(recipe, 0, [Sample("train", label, k) for k in range(2)])
+        opposite = {key: signs.get(key, 1) * values for key, values in parameters.items()}
+        if "vortex_angle" in opposite:
+            opposite["vortex_angle"] = opposite["vortex_angle"] + np.pi
+        image, turned = (expected_images(recipe, label, p, torch.float64) for p in (parameters, opposite))
+        torch.testing.assert_close(turned, image.rot90(2, (-2, -1)), rtol=1e-9, atol=1e-12 * image.max().item())
+        for axis, column in ((-1, "source_center_x"), (-2, "source_center_y")):
+            if label == "no_sub":
+                mirrored = expected_images(recipe, label, parameters | {column: -parameters[column]}, torch.float64)
+                assert (mirrored - image.flip(axis)).abs().max() > 0.01 * image.max(), "the population has a mirror too"
