@@ -14,6 +14,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 from tests.fuzz import seeds as sound
 from tests.fuzz.mutate import mutate
@@ -42,7 +43,7 @@ def _read_npy(path: Path) -> None:
     read_image(path)
 
 
-def _read_npz(path: Path) -> None:
+def _read_stack(path: Path) -> None:
     dataset = StackedArrays(path)
     dataset.images(range(min(len(dataset), ROWS)))
 
@@ -51,7 +52,7 @@ READERS: dict[str, tuple[str, Callable[[Path], None] | None]] = {
     "npy": (".npy", _read_npy),
     "object": (".npy", _read_npy),
     "pictures": (".png", _read_file),
-    "npz": (".npz", _read_npz),
+    "npz": (".npz", _read_stack),
     "hdf5": (".h5", None),
 }
 
@@ -144,8 +145,8 @@ def _hdf5_attempts(seeds: list[bytes], files: int, key: str, path: Path) -> Iter
 
 
 def _read_hdf5(path: Path, line: bytes) -> None:
-    for stack in to_stacks(path, line)[0].values():
-        stack.rows(range(min(stack.shape[0], ROWS)))
+    with mock.patch("deeplense.data.readers.arrays.hdf5_stacks", lambda path: to_stacks(path, line)):
+        _read_stack(path)
 
 
 def main() -> None:

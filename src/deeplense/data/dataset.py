@@ -127,20 +127,25 @@ def open_dataset(path: Path | str) -> Dataset:
     Raises
     ------
     MissingFile
-        When there is nothing at `path`.
+        When there is nothing at `path`, or nothing that we may read.
     InvalidDataset
         When no reader recognises what is there.
     """
     path = Path(path).expanduser()
-    if not path.exists():
+    try:
+        if not path.exists():
+            raise MissingFile(
+                f"there is nothing at {path}",
+                "a dataset folder, a tree of class folders, or a .npy, .npz or .h5 file with labels",
+                "check the path; `deeplense data list` names the recipes that need no path",
+            )
+        reader = next((READERS[name] for name in READERS if READERS[name].recognises(path)), None)
+    except OSError as error:
         raise MissingFile(
-            f"there is nothing at {path}",
-            "a dataset folder, a tree of class folders, or a .npy, .npz or .h5 file with labels",
-            "check the path; `deeplense data list` names the recipes that need no path",
-        )
-    for name in READERS:
-        if READERS[name].recognises(path):
-            return READERS[name](path)  # type: ignore[call-arg]
+            f"{path} cannot be read: {error.strerror or error}", "a readable path", "check its permissions"
+        ) from error
+    if reader is not None:
+        return reader(path)  # type: ignore[call-arg]
     raise InvalidDataset(
         f"the layout of {path} is not recognised",
         "one of: " + "; ".join(READERS[name].layout for name in READERS),

@@ -284,6 +284,14 @@ def test_arrays_that_do_not_go_together(tmp_path: Path) -> None:
             open_dataset(tmp_path / "a.npz")
 
 
+def test_monstrous_images_are_refused(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        monster = np.zeros((1, 9000, 9000), np.uint8)
+        file.create_dataset("x", data=monster, chunks=(1, 3000, 9000), compression="gzip")
+    with pytest.raises(InvalidDataset, match="9000 × 9000"):
+        open_dataset(tmp_path / "a.h5")
+
+
 def test_fortran_order_says_what_to_do(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.asfortranarray(IMAGES))
     with pytest.raises(CorruptFile, match="ascontiguousarray"):

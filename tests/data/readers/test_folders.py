@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +12,7 @@ import pytest
 from PIL import Image
 from tests.fuzz.seeds import object_array, object_npy
 
-from deeplense.core.errors import CorruptFile, InvalidDataset
+from deeplense.core.errors import CorruptFile, InvalidDataset, MissingFile
 from deeplense.data.dataset import open_dataset
 from deeplense.data.readers.folders import ClassFolders
 
@@ -190,6 +192,26 @@ def test_folders_without_images_are_not_recognised(tmp_path: Path) -> None:
     assert not ClassFolders.recognises(tmp_path)
     with pytest.raises(InvalidDataset, match="no image"):
         ClassFolders(tmp_path / "a")
+
+
+@pytest.mark.parametrize("hidden", ["", "cdm"])
+@pytest.mark.parametrize("mode", [0o000, 0o400, 0o100])
+def test_a_folder_that_may_not_be_read_is_missing(hidden: str, mode: int) -> None:
+    user = os.geteuid()
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        root.chmod(0o777)
+        put(root, "set/cdm")
+        try:
+            if user == 0:  # may read everything
+                os.chown(root / "set" / hidden, 65534, 65534)
+                os.seteuid(65534)
+            (root / "set" / hidden).chmod(mode)
+            with pytest.raises(MissingFile, match="cannot be read"):
+                open_dataset(root / "set")
+        finally:
+            os.seteuid(user)
+            (root / "set" / hidden).chmod(0o700)
 
 
 def test_links_in_a_circle_end(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from deeplense.core.errors import InvalidDataset
 from deeplense.data.dataset import READERS, Dataset
 from deeplense.data.readers.class_labels import class_names, decode_labels, order_labels, to_texts
 from deeplense.data.readers.files import channels_first, to_float32
+from deeplense.data.readers.guard import MAX_IMAGE_BYTES
 from deeplense.data.readers.hdf5 import hdf5_stacks
 from deeplense.data.readers.names import SPLITS
 from deeplense.data.readers.stacks import Stack, npy_stack, npz_stacks
@@ -186,6 +187,8 @@ def _image_shape(path: Path, parts: list[_Part]) -> tuple[int, int, int]:
             f"{path} holds images of different shapes: {sorted(shapes)}", "one shape", "open them one by one"
         )
     channels, height, width = shapes.pop()
+    if 4 * channels * height * width > MAX_IMAGE_BYTES:
+        raise InvalidDataset(f"{path}: images of {height} × {width} pixels", "at most 256 MiB each", "cut them up")
     return channels, height, width
 
 
