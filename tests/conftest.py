@@ -38,3 +38,28 @@ def test_data() -> Path:
     if not TEST_DATA.is_dir():
         pytest.skip(f"no sample data in {TEST_DATA}; set DEEPLENSE_TEST_DATA to the folder that holds it")
     return TEST_DATA
+
+
+@pytest.fixture(scope="session")
+def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a dataset folder of Model II, 24 + 8 + 8 images per class; to be read only."""
+    from deeplense.simulate import simulate
+
+    return simulate(recipe="model_ii", train=24, validation=8, test=8, out=tmp_path_factory.mktemp("small") / "set")
+
+
+@pytest.fixture(scope="session")
+def small_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the run folder of a network that has seen `small_set` twice; to be read only."""
+    from deeplense.train import train
+
+    out = tmp_path_factory.mktemp("runs") / "small123"
+    return train(dataset=str(small_set), epochs=2, batch_size=24, device="cpu", out=out)
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return an empty current directory with its own cache: what a test writes by default lands there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEEPLENSE_CACHE", str(tmp_path / "cache"))
+    return tmp_path

@@ -33,6 +33,7 @@ app = App(
     result_action="return_value",
     exit_on_error=False,
     print_error=False,
+    suppress_keyboard_interrupt=False,  # main says what is kept
 )
 data = App(name="data", help="Look at a dataset, or turn it into another layout.")
 app.command(data)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from deeplense.core.config import Bounds, Config
 from deeplense.core.console import note, progress
 from deeplense.core.errors import InvalidDataset, InvalidOption, UnknownName
-from deeplense.core.files import CannotWrite, read_json, remove_leftovers, write_json
+from deeplense.core.files import CannotWrite, alone, is_leftover, read_json, remove_leftovers, write_json
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -107,36 +107,54 @@ def ensure(dataset: str) -> Path:
 
 
 def _make(recipe: Recipe, seed: int, folder: Path) -> Path:
-    from deeplense.data.shards import CATALOGUE, MANIFEST, ROWS_PER_SHARD, shard_name, write_catalogue, write_manifest
+    from deeplense.data.shards import CATALOGUE, ROWS_PER_SHARD, shard_name, write_catalogue, write_manifest
 
     facts, samples = _facts(recipe, seed), recipe.samples()
     if not samples:
         raise InvalidOption("every split would be empty", "at least one image", "raise --train, --validation or --test")
+    if _is_complete(facts, folder):
+        note(f"{folder} is complete: {len(samples):,} images")
+        return folder
+    _announce(recipe, len(samples), folder)
+    with alone(folder):
+        if _is_complete(facts, folder):  # made by another process while this one waited
+            return folder
+        write_json(folder / UNFINISHED, facts)
+        remove_leftovers(folder)
+        if not (folder / CATALOGUE).is_file():
+            write_catalogue(folder / CATALOGUE, _schema(recipe), _catalogue_rows(recipe, seed, samples))
+        with progress(f"simulating {recipe.name}", len(samples)) as advance:
+            for number, first in enumerate(range(0, len(samples), ROWS_PER_SHARD)):
+                rows = samples[first : first + ROWS_PER_SHARD]
+                if not (folder / shard_name(number)).is_file():
+                    _write_rows(recipe, seed, rows, folder / shard_name(number))
+                advance(len(rows))
+        write_manifest(folder, facts, len(samples))
+        (folder / UNFINISHED).unlink()
+    return folder
+
+
+def _is_complete(facts: dict[str, Any], folder: Path) -> bool:
+    """Whether the dataset is all there; False when it is to be begun or gone on with.
+
+    Raises
+    ------
+    InvalidDataset
+        When the folder holds something else.
+    """
+    from deeplense.data.shards import MANIFEST
+
     if (folder / MANIFEST).is_file():
         _must_agree(facts, read_json(folder / MANIFEST), folder)
         (folder / UNFINISHED).unlink(missing_ok=True)
-        note(f"{folder} is complete: {len(samples):,} images")
-        return folder
+        return True
     if (folder / UNFINISHED).is_file():
         _must_agree(facts, read_json(folder / UNFINISHED), folder)
-    elif folder.exists() and any(folder.iterdir()):
+    elif folder.exists() and any(not is_leftover(entry, UNFINISHED) for entry in folder.iterdir()):
         raise InvalidDataset(
             f"{folder} holds files that are no dataset of ours", "an empty or a new folder", "choose another --out"
         )
-    _announce(recipe, len(samples), folder)
-    write_json(folder / UNFINISHED, facts)
-    remove_leftovers(folder)
-    if not (folder / CATALOGUE).is_file():
-        write_catalogue(folder / CATALOGUE, _schema(recipe), _catalogue_rows(recipe, seed, samples))
-    with progress(f"simulating {recipe.name}", len(samples)) as advance:
-        for number, first in enumerate(range(0, len(samples), ROWS_PER_SHARD)):
-            rows = samples[first : first + ROWS_PER_SHARD]
-            if not (folder / shard_name(number)).is_file():
-                _write_rows(recipe, seed, rows, folder / shard_name(number))
-            advance(len(rows))
-    write_manifest(folder, facts, len(samples))
-    (folder / UNFINISHED).unlink()
-    return folder
+    return False
 
 
 def _facts(recipe: Recipe, seed: int) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deeplense.core.errors import CorruptFile, MissingFile
-from deeplense.core.files import CannotWrite, atomic, read_json, remove_leftovers, sha256, write_json
+from deeplense.core.files import CannotWrite, alone, atomic, read_json, remove_leftovers, sha256, write_json
 
 OLD = '{"old": true}\n'
 
@@ -150,3 +150,35 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     content = bytes(range(256)) * 10_000
     (tmp_path / "file").write_bytes(content)
     assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+    program = (
+        f"from pathlib import Path\nfrom deeplense.core.files import alone\nwith alone(Path({str(tmp_path)!r})): pass"
+    )
+    with alone(tmp_path):
+        other = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+        assert other.stderr is not None and "waiting for another process" in other.stderr.readline()
+        assert other.poll() is None, "the second process went in while the first was there"
+    assert other.communicate(timeout=60) is not None and other.returncode == 0
+    assert list(tmp_path.iterdir()) == [], "the lock left something behind"
+
+
+def test_a_killed_holder_lets_go(tmp_path: Path) -> None:
+    code = """
+import os, signal
+with alone(path):
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    assert in_another_process(code, tmp_path / "new").returncode == -signal.SIGKILL
+    with alone(tmp_path / "new"):
+        assert (tmp_path / "new").is_dir()
+
+
+def test_a_file_system_without_locks_is_used_without_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    with alone(tmp_path / "new"):
+        assert (tmp_path / "new").is_dir()

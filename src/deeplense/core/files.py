@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import os
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from deeplense.core.console import note
 from deeplense.core.errors import CorruptFile, DeepLenseError, MissingFile
 
 
@@ -39,11 +41,7 @@ def atomic(path: Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
-        raise CannotWrite(
-            f"{path} could not be written: {error.strerror or error}",
-            "a writable folder with enough free space",
-            "free some space or choose another place with --out",
-        ) from error
+        raise _refused(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -93,3 +91,45 @@ def remove_leftovers(folder: Path) -> None:
     """Delete the temporary files that a killed writer left in `folder`."""
     for leftover in folder.glob(".*.part"):
         leftover.unlink(missing_ok=True)
+
+
+def is_leftover(entry: Path, name: str) -> bool:
+    """Whether `entry` is what a killed writer of the file `name` left."""
+    return entry.name.startswith(f".{name}.") and entry.name.endswith(".part")
+
+
+@contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Make `folder` and hold it for this process; another one waits until the block ends or its holder dies.
+
+    A file system that knows no locks is used without one.
+
+    Raises
+    ------
+    CannotWrite
+        When the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise _refused(folder, error) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            note(f"waiting for another process that writes {folder}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        except OSError:
+            pass
+        yield
+    finally:
+        os.close(handle)
+
+
+def _refused(path: Path, error: OSError) -> CannotWrite:
+    return CannotWrite(
+        f"{path} could not be written: {error.strerror or error}",
+        "a writable folder with enough free space",
+        "free some space or choose another place with --out",
+    )

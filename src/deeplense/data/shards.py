@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,11 @@ def write_shard(path: Path, images: Shaped[np.ndarray, "R C H W"], dtype: str) -
             f"values that {dtype} holds without loss",
             'set dtype = "float32" in the recipe\'s [observation]',
         )
-    with atomic(path) as temporary, h5py.File(temporary, "w") as file:
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
         file.create_dataset(IMAGE, data=stored, chunks=(1, *stored.shape[1:]))
+    with atomic(path) as temporary:  # HDF5 itself may end the process on a full disk
+        temporary.write_bytes(content.getbuffer())
 
 
 def write_catalogue(path: Path, schema: pa.Schema, batches: Iterable[Sequence[Mapping[str, Any]]]) -> None:

@@ -1,0 +1,406 @@
+"""The dataset folder: the same bytes whatever interrupts it, every drawn parameter beside its image."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from deeplense.cli import main
+from deeplense.core.errors import InvalidDataset, InvalidOption, UnknownName
+from deeplense.core.files import CannotWrite, sha256
+from deeplense.data import shards
+from deeplense.data.dataset import open_dataset
+from deeplense.data.readers.dataset_folder import DatasetFolder
+from deeplense.recipes import recipe as recipes
+from deeplense.simulate import SimulateOptions, ensure, simulate
+
+COUNTS = {"train": 5, "validation": 2, "test": 2}
+N_IMAGES = 27
+ROWS_PER_SHARD = 8
+FILES = ["unfinished.json", "catalogue.parquet", *(f"shard-{i:05d}.h5" for i in range(4)), "manifest.json"]
+MODEL_II = recipes.shipped_recipes()["model_ii"]
+
+
+def tiny(where: Path, text: str = MODEL_II) -> str:
+    """Write a recipe of two images per class and more; return its path."""
+    file = where / "tiny.toml"
+    file.write_text(text.partition("[counts]")[0] + "[counts]\ntrain = 2\nvalidation = 1\ntest = 1\n")
+    return str(file)
+
+
+def digests(folder: Path) -> dict[str, str]:
+    return {str(path.relative_to(folder)): sha256(path) for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "ROWS_PER_SHARD", ROWS_PER_SHARD)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Return the checksums of the set that nothing interrupted."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shards, "ROWS_PER_SHARD", ROWS_PER_SHARD)
+        return digests(simulate(recipe="model_ii", out=tmp_path_factory.mktemp("whole") / "set", **COUNTS))
+
+
+# ---- the same bytes
+
+
+def test_the_same_recipe_and_seed_give_the_same_bytes(
+    tmp_path: Path, whole: dict[str, str], small_shards: None
+) -> None:
+    again = simulate(SimulateOptions("Model-II", out=tmp_path / "again", **COUNTS))
+    assert digests(again) == whole
+    assert sorted(whole) == sorted(set(FILES) - {"unfinished.json"}), "a file too many or too few"
+
+
+def test_the_manifest_vouches_for_every_file(small_set: Path) -> None:
+    manifest = json.loads((small_set / "manifest.json").read_text())
+    vouched = [manifest["catalogue"], *manifest["shards"]]
+    assert {entry["file"]: entry["sha256"] for entry in vouched} == {
+        name: digest for name, digest in digests(small_set).items() if name != "manifest.json"
+    }
+    assert sum(entry["rows"] for entry in manifest["shards"]) == manifest["catalogue"]["rows"] == 120
+    assert manifest["labels"] == ["no_sub", "cdm", "axion"] and manifest["recipe"]["name"] == "model_ii"
+    assert manifest["pixel_scale"] == 0.101 and manifest["unit"] == "electron / s"
+
+
+def test_a_complete_set_is_not_made_again(small_set: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in small_set.iterdir()}
+    assert simulate(recipe="model_ii", train=24, validation=8, test=8, out=small_set) == small_set
+    assert {path: path.stat().st_mtime_ns for path in small_set.iterdir()} == before
+    assert "is complete: 120 images" in capsys.readouterr().err
+
+
+def test_a_larger_set_contains_the_smaller_one(small_set: Path, tmp_path: Path) -> None:
+    small = open_dataset(simulate(recipe="model_ii", train=7, validation=0, test=3, out=tmp_path / "set"))
+    large = open_dataset(small_set)
+    place = {name: row for row, name in enumerate(large.catalogue["id"].to_pylist())}
+    rows = [place[name] for name in small.catalogue["id"].to_pylist()]
+    assert np.array_equal(large.images(rows), small.images(range(len(small))))
+    assert large.catalogue.take(rows).equals(small.catalogue)
+
+
+def test_classes_alternate_and_ids_are_unique(small_set: Path) -> None:
+    catalogue = open_dataset(small_set).catalogue
+    assert catalogue["label"].to_pylist() == ["no_sub", "cdm", "axion"] * 40
+    assert catalogue["split"].to_pylist() == ["train"] * 72 + ["validation"] * 24 + ["test"] * 24
+    assert len(set(catalogue["id"].to_pylist())) == 120
+
+
+# ---- interrupted at any moment
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from deeplense.data import shards
+from deeplense.recipes import recipe  # imported once, for all the children
+from deeplense.simulate import simulate
+
+root, rows, files = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
+shards.ROWS_PER_SHARD = rows
+
+
+def die_at(name, when):
+    replace = Path.replace
+
+    def hooked(self, target):
+        if target.name == name and when == "before":
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(self, target)
+        if target.name == name:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    Path.replace = hooked
+
+
+for name in files:
+    for when in ("before", "after"):
+        child = os.fork()
+        if child == 0:
+            die_at(name, when)
+            simulate(recipe="model_ii", train=5, validation=2, test=2, out=root / f"{when}-{name}")
+            os._exit(0)
+        status = os.waitpid(child, 0)[1]
+        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (name, when, status)
+"""
+
+
+@pytest.fixture(scope="module")
+def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of sets whose simulation was killed at the moment that their name says."""
+    root = tmp_path_factory.mktemp("killed")
+    command = [sys.executable, "-c", KILLED, str(root), str(ROWS_PER_SHARD), *FILES]
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.mark.parametrize("name", FILES)
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_killed_simulation_is_finished_to_the_same_bytes(
+    killed: Path, when: str, name: str, whole: dict[str, str], small_shards: None
+) -> None:
+    folder = killed / f"{when}-{name}"
+    left = {path.name for path in folder.iterdir()}
+    assert (name in left) == (when == "after"), "the kill came at another moment than it should"
+    assert any(entry.endswith(".part") for entry in left) == (when == "before")
+    if (when, name) != ("after", "manifest.json"):
+        with pytest.raises(InvalidDataset):
+            open_dataset(folder)
+    assert digests(simulate(recipe="model_ii", out=folder, **COUNTS)) == whole
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_after_a_key_press_only_what_is_missing_is_made(
+    k: int,
+    tmp_path: Path,
+    whole: dict[str, str],
+    small_shards: None,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write, written = shards.write_shard, []
+
+    def counting(path: Path, *arguments: Any) -> None:
+        if len(written) == k:
+            raise KeyboardInterrupt
+        written.append(path.name)
+        write(path, *arguments)
+
+    arguments = ["simulate", "model_ii", "--out", str(tmp_path / "set")]
+    arguments += [f"--{split}={n}" for split, n in COUNTS.items()]
+    with monkeypatch.context() as patch:
+        patch.setattr(shards, "write_shard", counting)
+        assert main(arguments) == 130
+    assert "what is finished is kept" in capsys.readouterr().err
+    assert len(written) == k
+    monkeypatch.setattr(shards, "write_shard", lambda *rest: (written.append(rest[0].name), write(*rest)))
+    assert main(arguments) == 0
+    assert written == [f"shard-{i:05d}.h5" for i in range(4)], "a finished shard was made again"
+    assert digests(tmp_path / "set") == whole
+
+
+# ---- full disks
+
+
+class Disk(NamedTuple):
+    free: int
+
+
+def test_a_set_that_cannot_fit_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(27 * 64 * 64 * 4 - 1))
+    out = tmp_path / "set"
+    assert main(["simulate", "model_ii", "--out", str(out), *(f"--{split}={n}" for split, n in COUNTS.items())]) == 2
+    assert not out.exists()
+    message = capsys.readouterr().err
+    assert "GB free" in message and "expected:" in message and "to do:" in message
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(27 * 64 * 64 * 4))
+    assert simulate(recipe="model_ii", out=out, **COUNTS) == out
+
+
+@pytest.mark.parametrize("k", range(7))
+def test_a_disk_that_fills_up_leaves_whole_files_and_the_next_run_finishes(
+    k: int, tmp_path: Path, whole: dict[str, str], small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(100))
+
+    def full(handle: int) -> None:
+        if next(calls) >= k:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(CannotWrite, match="No space left on device"):
+            simulate(recipe="model_ii", out=tmp_path / "set", **COUNTS)
+    assert sorted(path.name for path in (tmp_path / "set").iterdir()) == sorted(FILES[:k]), "something is half-written"
+    assert digests(simulate(recipe="model_ii", out=tmp_path / "set", **COUNTS)) == whole
+
+
+LIMITED = """
+import os, resource, sys
+from deeplense.cli import main
+from deeplense.recipes import recipe
+
+limits = [int(word) for word in sys.argv[2:]]
+for limit in limits:
+    if os.fork() == 0:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+        code = main(["simulate", "model_ii", "--train=5", "--validation=2", "--test=2", f"--out={sys.argv[1]}/{limit}"])
+        os._exit(code)
+    assert os.waitstatus_to_exitcode(os.wait()[1]) == 2, limit
+"""
+
+
+def test_a_write_that_the_system_refuses_midway_is_one_clear_error(tmp_path: Path) -> None:
+    """A limit on the size of files stands in for a full disk: the refusal comes from inside HDF5 and Parquet."""
+    limits = ("200", "6000", "100000")  # in the facts, in the catalogue, in the first shard
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(tmp_path), *limits],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr
+    refused = re.findall(r"error: \S+/(\d+)/(\S+) could not be written", done.stderr)
+    assert refused == [("200", FILES[0]), ("6000", FILES[1]), ("100000", FILES[2])], done.stderr
+    for limit, n_files in zip(limits, (0, 1, 2), strict=True):
+        assert {path.name for path in (tmp_path / limit).iterdir()} == set(FILES[:n_files])
+
+
+def test_a_folder_that_is_not_ours_to_write_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CannotWrite, match="set"):
+        simulate(recipe="model_ii", out=tmp_path / "file" / "set", **COUNTS)
+
+
+# ---- what the folder already holds
+
+
+@pytest.mark.parametrize("change", [{"recipe": "model_iii"}, {"seed": 1}, {"train": 6}, {"test": 0}])
+@pytest.mark.parametrize("state", ["manifest.json", "unfinished.json"])
+def test_another_set_in_the_same_folder_is_refused(
+    tmp_path: Path, change: dict[str, Any], state: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"recipe": "model_ii", "out": tmp_path, **COUNTS}
+    if state == "unfinished.json":
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(shards, "write_shard", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+            simulate(**options)
+    else:
+        simulate(**options)
+    before = digests(tmp_path)
+    assert state in before
+    with pytest.raises(InvalidDataset, match="holds another dataset") as caught:
+        simulate(**options | change)
+    assert ("seed" if "seed" in change else "recipe") in caught.value.found
+    assert digests(tmp_path) == before, "files of the other dataset were touched"
+
+
+def test_a_folder_of_other_files_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("do not lose me")
+    with pytest.raises(InvalidDataset, match="no dataset of ours"):
+        simulate(recipe="model_ii", out=tmp_path, **COUNTS)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_no_image_at_all_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match="empty"):
+        simulate(recipe="model_ii", train=0, validation=0, test=0, out=tmp_path / "set")
+    assert not (tmp_path / "set").exists()
+
+
+# ---- the catalogue
+
+
+@pytest.mark.parametrize("name", ["model_i", "model_ii", "model_iii"])
+def test_every_drawn_parameter_is_in_the_catalogue(name: str, tmp_path: Path) -> None:
+    dataset = open_dataset(simulate(recipe=name, train=3, validation=0, test=0, seed=5, out=tmp_path / "set"))
+    recipe = recipes.load_recipe(name)
+    samples = [recipes.Sample("train", label, k) for k in range(3) for label in recipe.labels]
+    drawn = recipes.draw(recipe, 5, samples)
+    assert np.array_equal(dataset.images(range(9)), drawn.image.numpy())
+    for row, sample, parameters in zip(dataset.catalogue.to_pylist(), samples, drawn.parameters, strict=True):
+        identity = {"id": sample.id, "label": sample.label, "split": "train", "seed": 5}
+        assert {key: value for key, value in row.items() if value is not None} == identity | parameters
+        assert (row["axion_mass"] is not None) == (sample.label == "axion"), "the axion mass belongs to axion images"
+    masses = [mass for mass in dataset.catalogue["axion_mass"].to_pylist() if mass is not None]
+    assert len(set(masses)) == 3 and all(1e-24 <= mass <= 1e-22 for mass in masses)
+
+
+# ---- a recipe where a dataset is wanted
+
+
+def test_a_recipe_is_simulated_once_into_the_cache(
+    workplace: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = ensure(tiny(workplace))
+    assert first.parent == workplace / "cache" and len(open_dataset(first)) == 12
+    notice = capsys.readouterr().err
+    assert re.search(r"simulating 12 images of model_ii \(\d+ MB, about \d+ s\)", notice), notice
+    monkeypatch.setattr(recipes, "draw", lambda *_: pytest.fail("a complete set was drawn again"))
+    assert ensure(tiny(workplace)) == first
+
+
+def test_recipes_that_differ_have_different_places_in_the_cache(workplace: Path) -> None:
+    other = MODEL_II.replace("R_sersic = 0.25", "R_sersic = 0.3")
+    assert other != MODEL_II
+    assert ensure(tiny(workplace)) != ensure(tiny(workplace, other))
+
+
+def test_a_path_is_taken_as_it_is(small_set: Path) -> None:
+    assert ensure(str(small_set)) == small_set
+
+
+def test_a_dataset_that_is_neither_lists_the_nearest_recipes() -> None:
+    with pytest.raises(UnknownName, match="model_2") as caught:
+        ensure("model_2")
+    assert "model_i" in caught.value.expected
+
+
+# ---- no dead knobs
+
+KNOBS: dict[str, Any] = {
+    "recipe": "model_iii",
+    "out": Path("elsewhere"),
+    "train": 3,
+    "validation": 2,
+    "test": 2,
+    "seed": 1,
+}
+
+
+@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(SimulateOptions)])
+def test_every_option_changes_the_product(field: str, workplace: Path) -> None:
+    options = {"recipe": "model_ii", "train": 2, "validation": 1, "test": 1}
+    plain = simulate(**options)
+    assert plain == Path("data/model_ii"), "the default folder"
+    content = {name: digest for name, digest in digests(plain).items() if name.startswith("shard")}
+    plain.rename("plain")
+    changed = simulate(**options | {field: KNOBS[field]})
+    if field == "out":
+        assert changed == Path("elsewhere") and digests(changed) == digests(Path("plain"))
+    else:
+        assert not set(content.values()) & set(digests(changed).values()), f"{field} changed nothing"
+
+
+def test_every_split_gets_as_many_as_it_is_told(tmp_path: Path) -> None:
+    splits = open_dataset(simulate(recipe="model_ii", out=tmp_path / "set", **COUNTS)).splits()
+    assert {split: splits.count(split) for split in COUNTS} == {split: 3 * n for split, n in COUNTS.items()}
+
+
+# ---- several processes at once
+
+
+def test_two_simulations_into_one_folder_make_one_sound_set(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "deeplense", "simulate", "model_ii", "--train=200", "--validation=0", "--test=0"]
+    command += ["--out", str(tmp_path / "set")]
+    both = [
+        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+        for _ in range(2)
+    ]
+    errors = [process.communicate(timeout=120)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], errors
+    dataset = open_dataset(tmp_path / "set")
+    assert isinstance(dataset, DatasetFolder) and dataset.check() == []
+    assert sorted(digests(tmp_path / "set")) == ["catalogue.parquet", "manifest.json", "shard-00000.h5"]
