@@ -50,3 +50,4 @@ def test_an_unknown_name_lists_the_nearest_or_all() -> None:
 @pytest.mark.parametrize("name", ["model-ii", "Model_II", "MODEL II", "modelii"])
 def test_nearest_does_not_mind_case_or_dashes(name: str) -> None:
     assert nearest(name, ["model_i", "model_ii", "lens_finding"])[0] == "model_ii"
+    assert nearest("model_ii", [name, "vit"]) == [name], "the known name may be spelt in another way too"

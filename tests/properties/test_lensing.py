@@ -170,6 +170,26 @@ def test_gradients_of_the_expected_image_are_finite_differences(shift: list[floa
         )
 
 
+@pytest.mark.parametrize(
+    "device", ["meta", pytest.param("cuda", marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU"))]
+)
+def test_the_same_code_runs_on_another_device(device: str) -> None:
+    # "meta" computes nothing, but it refuses a tensor that was left behind on the CPU
+    numbers = torch.tensor([1.2, 0.1, 0.06, 0.02, -0.03, 0.05, 0.01, 0.6, 0.8, 0.3, 1.0, -0.1, 0.1, 0.11, -0.07])
+    halo = torch.full((1, 3), 0.2)
+
+    def image(on: str) -> Tensor:
+        smooth, halos = scene(numbers.to(on)), PointMasses(halo.to(on), halo.to(on), -halo.to(on))
+        lens = Scene((*smooth.mass, halos), smooth.source)
+        return expose(lens, CAMERA, 24, torch.zeros(0, device=on))
+
+    there, here = image(device), image("cpu")
+    assert there.device.type == device
+    assert there.shape == here.shape == (1, 24, 24)
+    if device != "meta":
+        torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-4 * here.max().item())
+
+
 def turned(x: float, y: float, quarter_turns: int) -> tuple[float, float]:
     """Return a vector turned counter-clockwise by quarter turns."""
     for _ in range(quarter_turns):
