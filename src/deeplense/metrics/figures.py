@@ -1,8 +1,6 @@
 """Pictures of results: data in, Figure out; the only module that imports matplotlib.
 
-Figures are made without pyplot, so that nothing global is touched and no display is needed. They are drawn at the size
-at which a phone shows them; colours are those of Okabe & Ito (2008), told apart by every kind of colour vision, and
-never the only difference between two lines.
+Figures are made without pyplot, so that nothing global is touched and no display is needed.
 """
 
 from __future__ import annotations
@@ -26,39 +24,9 @@ from deeplense.metrics.classification import Floats, Integers
 from deeplense.metrics.intervals import Interval, wilson
 from deeplense.metrics.ranking import RocCurve
 from deeplense.metrics.stretch import stretched
+from deeplense.metrics.style import COLOURS, DASHES, FAINT, FONT, INK, SIZE, STYLE
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), "-.")
-INK, FAINT = "#1d2733", "#8b95a1"
 SHADES = LinearSegmentedColormap.from_list("deeplense", ["#f4f8fb", "#7fb3d3", "#0072B2", "#00446b"])
-SIZE = (3.6, 3.3)  # inches
-FONT = "DejaVu Sans"
-STYLE: dict[Any, Any] = {
-    "font.family": "sans-serif",
-    "font.sans-serif": [FONT],
-    "font.size": 8.5,
-    "text.color": INK,
-    "text.parse_math": False,  # a class may be called anything, "$x$" included
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "axes.linewidth": 0.7,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#e6eaee",
-    "grid.linewidth": 0.6,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "xtick.major.size": 0,
-    "ytick.major.size": 0,
-    "legend.frameon": False,
-    "legend.fontsize": 7.5,
-    "lines.linewidth": 1.6,
-    "figure.constrained_layout.use": True,
-    "svg.fonttype": "none",  # text stays text: small files, and the reader's own font
-    "svg.hashsalt": "deeplense",
-}
-
 Arguments = ParamSpec("Arguments")
 
 
@@ -90,6 +58,14 @@ def roc_figure(curves: Mapping[str, RocCurve], areas: Mapping[str, Interval]) ->
     ]
     axes.set(xlim=(-0.015, 1.015), ylim=(-0.015, 1.015), aspect="equal")
     axes.set(xlabel="false positive rate", ylabel="true positive rate")
+    worst = min(areas[name].value for name in curves)
+    if worst > 0.97:  # the curves hug the corner: show it enlarged
+        side = next(side for side in (0.01, 0.02, 0.05, 0.1, 0.2) if side > 5 * (1 - worst))
+        inset = axes.inset_axes((0.4, 0.42, 0.57, 0.5), xlim=(0, side), ylim=(1 - side, 1))
+        for line in lines:
+            inset.plot(*line.get_data(), color=line.get_color(), linestyle=line.get_linestyle(), linewidth=1.2)
+        inset.tick_params(labelsize=6.5)
+        inset.locator_params(nbins=3)
     names = [f"{short(name, 14)}  {areas[name]}" for name in curves]
     if len(lines) <= 12:
         axes.legend(lines, names, loc="lower right", title="AUROC [95 % interval]", title_fontsize=7.5)
@@ -228,7 +204,7 @@ def image_grid(images: Floats, captions: Sequence[str], columns: int = 6, inches
         axes = figure.add_subplot(rows, columns, place)
         axes.imshow(stretched(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
         axes.set_axis_off()
-        axes.set_title("\n".join(short(line, 20) for line in caption.splitlines()), y=-0.02, va="top", fontsize=6.5)
+        axes.set_title("\n".join(short(line, 20) for line in caption.splitlines()), fontsize=6.5, pad=2)
     return figure
 
 
