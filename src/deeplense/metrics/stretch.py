@@ -40,5 +40,5 @@ def _stretched_plane(plane: NDArray[np.float64]) -> NDArray[np.float64]:
     if softening == 0:
         softening = np.abs(excess).max() or 1.0
     curve = np.arcsinh(excess / softening)
-    low, high = np.arcsinh(-1.0), max(float(np.quantile(curve, 0.998)), 1e-12)
+    low, high = max(np.arcsinh(-1.0), curve.min()), max(float(np.quantile(curve, 0.998)), 1e-12)
     return np.asarray(np.clip((curve - low) / (high - low), 0, 1))
