@@ -21,7 +21,6 @@ from deeplense.core.errors import InvalidDataset, InvalidOption, UnknownName
 from deeplense.core.files import CannotWrite, sha256
 from deeplense.data import shards
 from deeplense.data.dataset import open_dataset
-from deeplense.data.readers.dataset_folder import DatasetFolder
 from deeplense.recipes import recipe as recipes
 from deeplense.simulate import SimulateOptions, ensure, simulate
 
@@ -103,15 +102,30 @@ def test_classes_alternate_and_ids_are_unique(small_set: Path) -> None:
 
 # ---- interrupted at any moment
 
-KILLED = """
-import os, signal, sys
+ACCIDENTS = """
+import os, resource, signal, sys
 from pathlib import Path
+from deeplense.cli import main
 from deeplense.data import shards
 from deeplense.recipes import recipe  # imported once, for all the children
-from deeplense.simulate import simulate
 
 root, rows, files = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 shards.ROWS_PER_SHARD = rows
+
+
+def child(name, accident=lambda: None):
+    if (process := os.fork()) == 0:
+        accident()
+        try:
+            os._exit(main(["simulate", "model_ii", "--train=5", "--validation=2", "--test=2", f"--out={root / name}"]))
+        except BaseException as error:
+            print(f"Traceback of {error!r}", file=sys.stderr, flush=True)
+            os._exit(1)
+    return process
+
+
+def ended(process):
+    return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
 def die_at(name, when):
@@ -129,34 +143,39 @@ def die_at(name, when):
 
 for name in files:
     for when in ("before", "after"):
-        child = os.fork()
-        if child == 0:
-            die_at(name, when)
-            simulate(recipe="model_ii", train=5, validation=2, test=2, out=root / f"{when}-{name}")
-            os._exit(0)
-        status = os.waitpid(child, 0)[1]
-        assert os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL, (name, when, status)
+        code = ended(child(f"{when}-{name}", lambda: die_at(name, when)))
+        assert code == -signal.SIGKILL, (name, when, code)
+for limit in (200, 6000, 100000):
+    code = ended(child(f"limit-{limit}", lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))))
+    assert code == 2, (limit, code)
+together = [child("together") for _ in range(3)]
+assert [ended(process) for process in together] == [0, 0, 0]
 """
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder of sets whose simulation was killed at the moment that their name says."""
-    root = tmp_path_factory.mktemp("killed")
-    command = [sys.executable, "-c", KILLED, str(root), str(ROWS_PER_SHARD), *FILES]
+def accidents(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    """Return a folder of sets to which something happened while they were simulated, and what was printed.
+
+    `before-FILE`, `after-FILE`: killed before or after that file came to its name; `limit-BYTES`: files may not grow
+    beyond that, as on a full disk; `together`: three processes at once.
+    """
+    root = tmp_path_factory.mktemp("accidents")
+    command = [sys.executable, "-c", ACCIDENTS, str(root), str(ROWS_PER_SHARD), *FILES]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=300, env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False
     )
     assert done.returncode == 0, done.stderr
-    return root
+    assert "Traceback" not in done.stderr
+    return root, done.stderr
 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("when", ["before", "after"])
 def test_a_killed_simulation_is_finished_to_the_same_bytes(
-    killed: Path, when: str, name: str, whole: dict[str, str], small_shards: None
+    accidents: tuple[Path, str], when: str, name: str, whole: dict[str, str], small_shards: None
 ) -> None:
-    folder = killed / f"{when}-{name}"
+    folder = accidents[0] / f"{when}-{name}"
     left = {path.name for path in folder.iterdir()}
     assert (name in left) == (when == "after"), "the kill came at another moment than it should"
     assert any(entry.endswith(".part") for entry in left) == (when == "before")
@@ -194,6 +213,12 @@ def test_after_a_key_press_only_what_is_missing_is_made(
     assert main(arguments) == 0
     assert written == [f"shard-{i:05d}.h5" for i in range(4)], "a finished shard was made again"
     assert digests(tmp_path / "set") == whole
+
+
+def test_processes_that_simulate_one_set_at_once_make_one_sound_set(
+    accidents: tuple[Path, str], whole: dict[str, str]
+) -> None:
+    assert digests(accidents[0] / "together") == whole
 
 
 # ---- full disks
@@ -234,38 +259,14 @@ def test_a_disk_that_fills_up_leaves_whole_files_and_the_next_run_finishes(
     assert digests(simulate(recipe="model_ii", out=tmp_path / "set", **COUNTS)) == whole
 
 
-LIMITED = """
-import os, resource, sys
-from deeplense.cli import main
-from deeplense.recipes import recipe
-
-limits = [int(word) for word in sys.argv[2:]]
-for limit in limits:
-    if os.fork() == 0:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-        code = main(["simulate", "model_ii", "--train=5", "--validation=2", "--test=2", f"--out={sys.argv[1]}/{limit}"])
-        os._exit(code)
-    assert os.waitstatus_to_exitcode(os.wait()[1]) == 2, limit
-"""
-
-
-def test_a_write_that_the_system_refuses_midway_is_one_clear_error(tmp_path: Path) -> None:
-    """A limit on the size of files stands in for a full disk: the refusal comes from inside HDF5 and Parquet."""
-    limits = ("200", "6000", "100000")  # in the facts, in the catalogue, in the first shard
-    done = subprocess.run(
-        [sys.executable, "-c", LIMITED, str(tmp_path), *limits],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    refused = re.findall(r"error: \S+/(\d+)/(\S+) could not be written", done.stderr)
-    assert refused == [("200", FILES[0]), ("6000", FILES[1]), ("100000", FILES[2])], done.stderr
-    for limit, n_files in zip(limits, (0, 1, 2), strict=True):
-        assert {path.name for path in (tmp_path / limit).iterdir()} == set(FILES[:n_files])
+def test_a_write_that_the_system_refuses_midway_is_one_clear_error(accidents: tuple[Path, str]) -> None:
+    """The refusal comes from inside the writing of the facts, of the catalogue, of the first shard."""
+    folder, printed = accidents
+    refused = re.findall(r"error: \S+/limit-(\d+)/(\S+) could not be written: .*File too large", printed)
+    assert refused == [("200", FILES[0]), ("6000", FILES[1]), ("100000", FILES[2])], printed
+    for n_files, (limit, _) in enumerate(refused):
+        left = {path.name for path in (folder / f"limit-{limit}").iterdir()}
+        assert left == set(FILES[:n_files]), "something is half-written"
 
 
 def test_a_folder_that_is_not_ours_to_write_is_an_error(tmp_path: Path) -> None:
@@ -387,20 +388,3 @@ def test_every_option_changes_the_product(field: str, workplace: Path) -> None:
 def test_every_split_gets_as_many_as_it_is_told(tmp_path: Path) -> None:
     splits = open_dataset(simulate(recipe="model_ii", out=tmp_path / "set", **COUNTS)).splits()
     assert {split: splits.count(split) for split in COUNTS} == {split: 3 * n for split, n in COUNTS.items()}
-
-
-# ---- several processes at once
-
-
-def test_two_simulations_into_one_folder_make_one_sound_set(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "deeplense", "simulate", "model_ii", "--train=200", "--validation=0", "--test=0"]
-    command += ["--out", str(tmp_path / "set")]
-    both = [
-        subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
-        for _ in range(2)
-    ]
-    errors = [process.communicate(timeout=120)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], errors
-    dataset = open_dataset(tmp_path / "set")
-    assert isinstance(dataset, DatasetFolder) and dataset.check() == []
-    assert sorted(digests(tmp_path / "set")) == ["catalogue.parquet", "manifest.json", "shard-00000.h5"]
