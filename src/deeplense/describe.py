@@ -12,6 +12,7 @@ from deeplense.core.config import Bounds, Config
 from deeplense.core.console import note, progress, table
 from deeplense.core.errors import InvalidOption
 from deeplense.core.files import atomic
+from deeplense.core.run_folder import find_run, shipped_runs
 
 if TYPE_CHECKING:
     from deeplense.data.dataset import Dataset
@@ -136,7 +137,7 @@ def recipes() -> list[str]:
 
 
 def models(pattern: str = "") -> list[str]:
-    """Return and print our architectures, and timm's that match a wildcard pattern.
+    """Return and print our architectures, the trained models we ship, and timm's that match a wildcard pattern.
 
     Parameters
     ----------
@@ -149,11 +150,14 @@ def models(pattern: str = "") -> list[str]:
     own = [(name, str(getattr(MODELS[name], "source", "")), _first_line(MODELS[name].__doc__)) for name in MODELS]
     timm = list_timm(pattern)
     table("Our architectures", ("--model-name", "--model-source", "what it is"), own, numbers=False)
+    shipped = shipped_runs()
+    cards = [(name, find_run(name).config()["dataset"]["name"]) for name in shipped]
+    table("Trained models in this package", ("name", "trained on"), cards, numbers=False)
     if pattern:
         table(f"timm architectures like '{pattern}'", ("--model-name", "--model-source"), [(n, "timm") for n in timm])
     else:
         note(f"and {len(timm):,} architectures of timm: list some with, for example, deeplense models 'convit*'")
-    return [name for name, *_ in own] + (timm if pattern else [])
+    return [name for name, *_ in own] + shipped + (timm if pattern else [])
 
 
 def _open(name: str) -> Dataset:

@@ -41,7 +41,7 @@ class TrainOptions(Config):
     complex
         Use a head with hidden layers instead of one linear layer.
     pretrained
-        0: random weights. 1: weights from the model hub. FILE.safetensors: weights of timm's, or of a run of ours.
+        0: random weights. 1: from the model hub. FILE.safetensors: of timm's, or of a run. NAME@deeplense: ours.
     tune
         1: all layers learn. 0: only the head does.
     epochs

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeplense.core.errors import MissingFile, nearest
+from deeplense.core.errors import MissingFile, UnknownName, nearest
 from deeplense.core.files import read_json, write_json
 
 RUNS = Path("runs")
+SHIPPED = Path(__file__).parents[1] / "weights"
+SHIPPED_SUFFIX = "@deeplense"
 
 
 @dataclass(frozen=True)
@@ -97,14 +99,25 @@ def new_run_id() -> str:
     return "".join(secrets.choice(string.ascii_lowercase + string.digits) for _ in range(8))
 
 
+def shipped_runs() -> list[str]:
+    """Return the names of the trained models that are part of the package."""
+    return sorted(folder.parent.name + SHIPPED_SUFFIX for folder in SHIPPED.glob("*/config.json"))
+
+
 def find_run(name: str | Path, root: Path = RUNS) -> RunFolder:
-    """Return the run called `name`: a folder, or an id below `root`.
+    """Return the run called `name`: a folder, an id below `root`, or one that is part of the package (NAME@deeplense).
 
     Raises
     ------
     MissingFile
         When there is no such run; the message lists the nearest ids.
+    UnknownName
+        When the package has no run of that name.
     """
+    if str(name).endswith(SHIPPED_SUFFIX):
+        if name not in shipped_runs():
+            raise UnknownName("shipped model", str(name), shipped_runs())
+        return RunFolder(SHIPPED / str(name).removesuffix(SHIPPED_SUFFIX))
     for candidate in (Path(name).expanduser(), root / str(name)):
         if (candidate / "config.json").is_file():
             return RunFolder(candidate)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from deeplense.core.config import Config
 from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
+from deeplense.core.run_folder import SHIPPED_SUFFIX, find_run, shipped_runs
 from deeplense.models.backbone import MODELS, Backbone, ModelSource
 from deeplense.models.heads import complex_head, linear_head
 
@@ -90,7 +91,7 @@ class ModelChoice(Config):
     tune
         Whether the backbone learns.
     pretrained
-        "0", "1" (the hub) or a safetensors file: of timm's naming, or of one of our runs.
+        "0", "1" (the hub), a safetensors file (of timm's naming, or of one of our runs), or NAME@deeplense.
     """
 
     model_source: ModelSource
@@ -173,11 +174,13 @@ def _start_from(network: Network, path: Path) -> None:
 
 
 def _weights_file(name: str) -> Path:
+    if name.endswith(SHIPPED_SUFFIX):
+        return find_run(name).weights
     path = Path(name).expanduser()
     if path.suffix != ".safetensors":
         raise InvalidOption(
             f"--pretrained {name}",
-            "0, 1, or a .safetensors file",
+            f"0, 1, a .safetensors file, or one of: {', '.join(shipped_runs())}",
             "convert other formats to safetensors first: they can carry code",
         )
     if not path.is_file():
