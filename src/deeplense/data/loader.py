@@ -12,7 +12,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from deeplense.core.console import progress
-from deeplense.core.errors import InvalidOption
+from deeplense.core.errors import DeepLenseError, InvalidOption
 from deeplense.data.dataset import Dataset
 from deeplense.data.transforms import centre_crop
 
@@ -127,19 +127,23 @@ class Loader:
 
     def _read(self, positions: Sequence[Int64[np.ndarray, " B"]]) -> Iterator[Tensor]:
         reader = _Reader(self.dataset, self.rows, self.crop)
-        return iter(
-            torch.utils.data.DataLoader(
-                reader, batch_size=None, sampler=list(positions), num_workers=self.workers, generator=torch.Generator()
-            )
-        )
+        for images in torch.utils.data.DataLoader(
+            reader, batch_size=None, sampler=list(positions), num_workers=self.workers, generator=torch.Generator()
+        ):
+            if isinstance(images, DeepLenseError):
+                raise images
+            yield images
 
 
-class _Reader(torch.utils.data.Dataset[Tensor]):
+class _Reader(torch.utils.data.Dataset[Tensor | DeepLenseError]):
     """Reads one batch per item, so that a worker process decodes a whole batch at a time."""
 
     def __init__(self, dataset: Dataset, rows: Int64[np.ndarray, " N"], crop: int | None) -> None:
         self.dataset, self.rows, self.crop = dataset, rows, crop
 
-    def __getitem__(self, positions: Int64[np.ndarray, " B"]) -> Tensor:
-        images = torch.from_numpy(self.dataset.images(self.rows[positions]))
+    def __getitem__(self, positions: Int64[np.ndarray, " B"]) -> Tensor | DeepLenseError:
+        try:
+            images = torch.from_numpy(self.dataset.images(self.rows[positions]))
+        except DeepLenseError as error:  # returned: of a raised one torch would make a RuntimeError
+            return error
         return images if self.crop is None else centre_crop(images, self.crop).contiguous()

@@ -1,0 +1,82 @@
+"""Splits: stratified, given ones kept, and nothing but the ids decides."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from deeplense.data.splits import HELD_OUT_FRACTION, SPLITS, assign_splits
+
+LABELS = st.sampled_from(["no_sub", "cdm", None])
+GIVEN = st.sampled_from([None, "train", "validation", "test"])
+IMAGES = st.dictionaries(st.text(min_size=1), st.tuples(LABELS, GIVEN), min_size=1, max_size=80)
+
+
+def assigned(images: dict[str, tuple[str | None, str | None]]) -> dict[str, str]:
+    labels, named = zip(*images.values(), strict=True)
+    return dict(zip(images, assign_splits(list(images), labels, named), strict=True))
+
+
+@given(IMAGES, st.randoms())
+def test_the_order_of_files_does_not_matter(
+    images: dict[str, tuple[str | None, str | None]], order: random.Random
+) -> None:
+    shuffled = list(images.items())
+    order.shuffle(shuffled)
+    assert assigned(dict(shuffled)) == assigned(images)
+
+
+@given(IMAGES)
+def test_every_image_gets_one_split_and_given_ones_are_kept(images: dict[str, tuple[str | None, str | None]]) -> None:
+    named = {split for _, split in images.values()}
+    for name, split in assigned(images).items():
+        assert split in SPLITS
+        given_split = images[name][1]
+        if given_split in ("validation", "test"):
+            assert split == given_split
+        elif {"validation", "test"} <= named:
+            assert split == "train", "nothing may be taken from the training images when both others are given"
+
+
+@given(IMAGES)
+def test_what_is_not_given_takes_the_same_share_of_every_class(
+    images: dict[str, tuple[str | None, str | None]],
+) -> None:
+    named = {split for _, split in images.values()}
+    free = Counter(label for label, split in images.values() if split in (None, "train"))
+    got = Counter((images[name][0], split) for name, split in assigned(images).items())
+    for split in {"validation", "test"} - named:
+        for label, n in free.items():
+            assert got[label, split] == round(HELD_OUT_FRACTION * n)
+
+
+def test_four_images_of_a_class_are_enough_for_every_split() -> None:
+    ids = [str(i) for i in range(4)]
+    assert sorted(assign_splits(ids, ["cdm"] * 4, [None] * 4)) == ["test", "train", "train", "validation"]
+
+
+@pytest.mark.parametrize("n", [100, 1000])
+def test_one_more_image_moves_few_others(n: int) -> None:
+    ids = [f"image-{i}" for i in range(n + 1)]
+    before = assign_splits(ids[:n], ["cdm"] * n, [None] * n)
+    after = assign_splits(ids, ["cdm"] * (n + 1), [None] * (n + 1))
+    assert sum(a != b for a, b in zip(before, after, strict=False)) <= 4, "the ranks shift by one, no more"
+
+
+def test_a_hash_not_a_name_decides() -> None:
+    """Files numbered class by class or by time must not end up in one split."""
+    splits = assign_splits([f"{i:04d}" for i in range(1000)], ["cdm"] * 1000, [None] * 1000)
+    for split in ("validation", "test"):
+        first_half = sum(s == split for s in splits[:500])
+        assert 50 < first_half < 100, f"{first_half} of 150 {split} images come from the first half of the names"
+
+
+def test_the_assignment_is_the_same_for_ever() -> None:
+    """A run's test split must be the one it was trained without, in every later version."""
+    splits = assign_splits([f"{i}" for i in range(20)], ["cdm"] * 20, [None] * 20)
+    assert [i for i, split in enumerate(splits) if split == "test"] == [8, 9, 13]
+    assert [i for i, split in enumerate(splits) if split == "validation"] == [4, 10, 17]
