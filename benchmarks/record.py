@@ -1,0 +1,97 @@
+"""Put the marks of runs into benchmarks/results/runs.csv and the README: `python benchmarks/record.py RUN…`.
+
+Without a run the README's table is made anew from the CSV.
+"""
+
+import csv
+import sys
+from pathlib import Path
+
+from deeplense.core.files import atomic
+from deeplense.core.run_folder import RunFolder, find_run
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "runs.csv"
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- results: made by benchmarks/record.py -->", "<!-- end of results -->"
+COLUMNS = (
+    "run", "dataset", "model", "parameters", "n_train", "epochs", "training_seconds",
+    "mark", "value", "low", "high", "n", "command", "git_commit", "created",
+)  # fmt: skip
+
+
+def rows_of(run: RunFolder) -> list[dict[str, str]]:
+    """Return one row per mark of an evaluated run."""
+    config, history = run.config(), run.history()
+    head = {
+        "run": config["run_id"],
+        "dataset": config["dataset"]["name"],
+        "model": config["model"]["name"],
+        "parameters": config["model"]["parameters"],
+        "n_train": config["dataset"]["n_train"],
+        "epochs": len(history),
+        "training_seconds": round(sum(record["seconds"] for record in history)),
+    }
+    tail = {key: config[key] for key in ("command", "git_commit", "created")}
+    return [
+        {key: str(value) for key, value in (head | {"mark": name} | mark | tail).items()}
+        for name, mark in run.metrics().items()
+    ]
+
+
+def readme_table(rows: list[dict[str, str]]) -> str:
+    """Return the README's table: one line per run, its macro AUROC and accuracy with 95 % intervals."""
+    lines = [
+        "| dataset | model | training images, epochs, seconds | AUROC macro | accuracy | test images | command |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for run in dict.fromkeys(row["run"] for row in rows):
+        marks = {row["mark"]: row for row in rows if row["run"] == run}
+        row = marks["accuracy"]
+        cells = [
+            row["dataset"],
+            f"{row['model']}, {int(row['parameters']):,} parameters",
+            f"{int(row['n_train']):,}, {row['epochs']}, {row['training_seconds']}",
+            _interval(marks["auroc_macro"]),
+            _interval(row),
+            f"{int(row['n']):,}",
+            f"`{row['command']}`",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def with_table(text: str, table: str) -> str:
+    """Return the README with its table replaced."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{table}\n{END}{after}"
+
+
+def read_results() -> list[dict[str, str]]:
+    """Return the rows of the CSV."""
+    if not RESULTS.is_file():
+        return []
+    with RESULTS.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def main(names: list[str]) -> None:
+    """Record runs, newest last, each once; then write CSV and README."""
+    new = [row for name in names for row in rows_of(find_run(name))]
+    rows = [row for row in read_results() if row["run"] not in {entry["run"] for entry in new}] + new
+    with atomic(RESULTS) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    with atomic(README) as temporary:
+        temporary.write_text(with_table(README.read_text(encoding="utf-8"), readme_table(rows)), encoding="utf-8")
+
+
+def _interval(mark: dict[str, str]) -> str:
+    value, low, high = (float(mark[key]) for key in ("value", "low", "high"))
+    return f"{value:.4f} ({low:.4f}–{high:.4f})"
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
