@@ -50,7 +50,7 @@ def fit_normalisation(kind: NormalisationKind, images: Images) -> Normalisation:
     """Return the normalisation of a sample of training images.
 
     For "asinh" the scale is 3 σ of the background, estimated by the median absolute deviation; for "sqrt" and "log" it
-    is the 99.9th percentile.
+    is the 99.9th percentile of the absolute values.
     """
     if kind in ("none", "max", "min_max"):
         return Normalisation(kind)
@@ -60,7 +60,7 @@ def fit_normalisation(kind: NormalisationKind, images: Images) -> Normalisation:
         deviation = 1.4826 * float((pixels - pixels.median()).abs().median())
         scale = SOFTENING * (deviation or float(pixels.std()) / 10) or 1.0
     elif kind != "standard":
-        scale = float(pixels.kthvalue(max(1, int(0.999 * pixels.numel()))).values) or 1.0
+        scale = float(pixels.abs().kthvalue(max(1, int(0.999 * pixels.numel()))).values) or 1.0
     stretched = _stretch(kind, pixels.reshape(1, 1, 1, -1), scale)
     return Normalisation(kind, scale, float(stretched.mean()), float(stretched.std()) or 1.0)
 
@@ -114,7 +114,12 @@ class Augmentation(Config):
         angle = math.radians(self.rotation) * (2 * numbers[:, 1] - 1)
         zoom = torch.exp(math.log(self.zoom) * (2 * numbers[:, 2] - 1))
         cos, sin, zero = torch.cos(angle) / zoom, torch.sin(angle) / zoom, torch.zeros_like(zoom)
-        matrix = torch.stack([torch.stack([cos, -sin, zero], 1), torch.stack([sin, cos, zero], 1)], 1).to(images)
+        aspect = (
+            images.shape[2] / images.shape[3]
+        )  # the grid runs from -1 to 1 along both sides, whatever their lengths
+        matrix = torch.stack(
+            [torch.stack([cos, -sin * aspect, zero], 1), torch.stack([sin / aspect, cos, zero], 1)], 1
+        ).to(images)
         grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
 
