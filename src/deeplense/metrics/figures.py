@@ -6,6 +6,7 @@ Figures are made without pyplot, so that nothing global is touched and no displa
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from typing import Any, ParamSpec
@@ -152,6 +153,9 @@ def history_figure(history: Sequence[Mapping[str, float]], curves: Mapping[str, 
         axes.plot(*zip(*points, strict=True), label=name, marker=marker, markersize=3, **_look(k))
     axes.set(xlabel="epoch", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    values = [record[key] for key, _ in present for record in history if key in record]
+    if values and 0 < 20 * min(values) < max(values):
+        axes.set_yscale("log")
     if present:
         axes.legend(loc="best")
     return figure
@@ -168,7 +172,7 @@ def comparison_figure(marks: Mapping[str, Interval], xlabel: str) -> Figure:
     xlabel
         What the mark is.
     """
-    figure = _figure((7.2, 0.75 + 0.26 * len(marks)))
+    figure = _figure((4.8, 0.75 + 0.26 * len(marks)))
     axes = figure.add_subplot()
     rows = np.arange(len(marks))
     values = list(marks.values())
@@ -224,7 +228,9 @@ def image_png(image: Floats) -> bytes:
 def svg(figure: Figure) -> str:
     """Return the figure as an SVG document in the reader's own sans-serif font; equal figures give equal text."""
     buffer = io.StringIO()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), warnings.catch_warnings():
+        # The reader's font draws the text: that this machine's lacks a letter does not matter.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     return buffer.getvalue().replace(f"'{FONT}'", "system-ui, 'Segoe UI', Roboto, 'Helvetica Neue', Arial")
 
