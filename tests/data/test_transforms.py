@@ -186,14 +186,14 @@ def deviations(image: Tensor) -> tuple[float, float]:
 @pytest.mark.parametrize(("number", "factor"), [(1.0, 1.5), (0.5, 1.0), (0.0, 1 / 1.5)])
 def test_zoom_magnifies_by_up_to_its_factor_in_or_out(number: float, factor: float) -> None:
     zoomed = Augmentation(zoom=1.5).apply(blob(), torch.tensor([[0.0, 0.5, number, 0.5]]))
-    assert deviations(zoomed) == pytest.approx((4 * factor, 2 * factor), rel=0.02)
+    assert deviations(zoomed) == pytest.approx((4 * factor, 2 * factor), rel=0.03)
 
 
 @pytest.mark.parametrize("number", [0.0, 1.0])
 @pytest.mark.parametrize("shape", [(64, 64), (64, 80)])
 def test_rotation_turns_by_up_to_its_angle_and_keeps_shapes(number: float, shape: tuple[int, int]) -> None:
     turned = Augmentation(rotation=90).apply(blob(*shape), torch.tensor([[0.0, number, 0.5, 0.5]]))
-    assert deviations(turned) == pytest.approx((2, 4), rel=0.02)
+    assert deviations(turned) == pytest.approx((2, 4), rel=0.03)
     assert float(turned.sum()) == pytest.approx(float(blob(*shape).sum()), rel=0.01)
 
 

@@ -114,9 +114,7 @@ class Augmentation(Config):
         angle = math.radians(self.rotation) * (2 * numbers[:, 1] - 1)
         zoom = torch.exp(math.log(self.zoom) * (2 * numbers[:, 2] - 1))
         cos, sin, zero = torch.cos(angle) / zoom, torch.sin(angle) / zoom, torch.zeros_like(zoom)
-        aspect = (
-            images.shape[2] / images.shape[3]
-        )  # the grid runs from -1 to 1 along both sides, whatever their lengths
+        aspect = images.shape[2] / images.shape[3]  # the grid runs from -1 to 1 along either side
         matrix = torch.stack(
             [torch.stack([cos, -sin * aspect, zero], 1), torch.stack([sin / aspect, cos, zero], 1)], 1
         ).to(images)
