@@ -280,9 +280,7 @@ def _record(run: RunFolder, settings: dict[str, Any], dataset: Dataset) -> dict[
 
     return {
         "run_id": run.id,
-        "command": shlex.join(["deeplense", *sys.argv[1:]])
-        if Path(sys.argv[0]).name == "deeplense"
-        else "deeplense.train",
+        "command": _command(),
         "deeplense_version": __version__,
         "git_commit": _git_commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -296,6 +294,13 @@ def _record(run: RunFolder, settings: dict[str, Any], dataset: Dataset) -> dict[
         },
         "options": settings,
     }
+
+
+def _command() -> str:
+    """Return the command line that started this, or the function where there was none of ours."""
+    program = Path(sys.argv[0])
+    ours = program.name == "deeplense" or program == Path(__file__).with_name("__main__.py")
+    return shlex.join(["deeplense", *sys.argv[1:]]) if ours else "deeplense.train(…)"
 
 
 def _git_commit() -> str | None:
