@@ -28,8 +28,8 @@ from deeplense.data.readers.npy import read_npy
 SLOW = 5.0
 """Seconds after which one file counts as a hang."""
 
-HDF5_BATCH, HDF5_LIMIT = 200, 8.0
-"""Files per libhdf5 process, and its seconds: far more than 200 sound files take."""
+HDF5_BATCH, HDF5_LIMIT = 200, 1.0
+"""Files per libhdf5 process, and seconds for each; a sound one takes a thousandth of that."""
 
 ROWS = 8
 

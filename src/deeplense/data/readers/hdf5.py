@@ -118,18 +118,19 @@ def locate(paths: Sequence[Path], time_limit: float = TIME_LIMIT) -> list[bytes]
     paths
         The files, asked in this order.
     time_limit
-        Seconds for all of them; what was said until then is returned.
+        Seconds for each of them.
 
     Returns
     -------
     list of bytes
         One line of JSON per file; an empty one for the file that ended the process, none for those behind it.
     """
-    command = [sys.executable, "-I", str(_INDEX), *(str(path.absolute()) for path in paths)]
+    command = [sys.executable, "-I", str(_INDEX), str(time_limit), *(str(path.absolute()) for path in paths)]
     environment = {**os.environ, "OPENBLAS_NUM_THREADS": "1", "HDF5_USE_FILE_LOCKING": "FALSE"}
+    patience = time_limit * len(paths) + 1
     try:
         done = subprocess.run(
-            command, env=environment, timeout=time_limit, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+            command, env=environment, timeout=patience, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
         )
         said = done.stdout
     except subprocess.TimeoutExpired as expired:

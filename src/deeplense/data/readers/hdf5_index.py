@@ -4,13 +4,15 @@ libhdf5 crashes or runs for ever on some damaged files (about one in 250 of thos
 exception can be caught then. So it never runs in the caller's process: `hdf5.py` starts this file as a script, with a
 time limit, and reads the values itself. Nothing of deeplense is imported here, to start fast.
 
-Usage: `python hdf5_index.py FILE…`; one line of JSON per file, `{"datasets": …, "names": …}` or `{"error": …}`.
+Usage: `python hdf5_index.py SECONDS FILE…`; one line of JSON per file, `{"datasets": …, "names": …}` or
+`{"error": …}`. A file that takes longer than SECONDS ends the program, where the system can do that.
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -92,13 +94,17 @@ def _names(item: Any) -> list[str] | None:
     return None
 
 
-def main(paths: list[str]) -> None:
+def main(seconds: float, paths: list[str]) -> None:
     """Print one line per path."""
+    import h5py  # noqa: F401 — before the clock runs
+
     with contextlib.suppress(ImportError, ValueError, OSError):  # not every system has limits
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for path in paths:
+        if hasattr(signal, "setitimer"):  # without a handler the alarm ends the process, wherever it is
+            signal.setitimer(signal.ITIMER_REAL, seconds)
         try:
             answer = index(path)
         except Exception as error:  # the caller turns it into one CorruptFile
@@ -108,4 +114,4 @@ def main(paths: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    main(float(sys.argv[1]), sys.argv[2:])
