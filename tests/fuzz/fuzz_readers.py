@@ -25,7 +25,7 @@ from deeplense.data.readers.files import read_image
 from deeplense.data.readers.hdf5 import locate, to_stacks
 from deeplense.data.readers.npy import read_npy
 
-SLOW = 5.0
+SLOW = 20.0
 """Seconds after which one file counts as a hang."""
 
 HDF5_BATCH, HDF5_LIMIT = 200, 1.0

@@ -277,7 +277,7 @@ def test_bombs_do_not_go_off(tmp_path: Path, bomb: str, reason: str) -> None:
     path, started = write(tmp_path, behind_a_header(objects(BOMBS[bomb], 1) + b".", (1,))), time.monotonic()
     with pytest.raises(CorruptFile, match=f"axion_sim_1.*{reason}"):
         read_npy(path)
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 60
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
