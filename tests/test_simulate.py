@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from deeplense.cli import main
-from deeplense.core.errors import InvalidDataset, InvalidOption, UnknownName
+from deeplense.core.errors import CorruptFile, DeepLenseError, InvalidDataset, InvalidOption, UnknownName
 from deeplense.core.files import CannotWrite, sha256
 from deeplense.data import shards
 from deeplense.data.dataset import open_dataset
@@ -309,6 +309,68 @@ def test_no_image_at_all_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidOption, match="empty"):
         simulate(recipe="model_ii", train=0, validation=0, test=0, out=tmp_path / "set")
     assert not (tmp_path / "set").exists()
+
+
+# ---- damaged
+
+
+@pytest.mark.parametrize("name", ["shard-00002.h5", "catalogue.parquet"])
+@pytest.mark.parametrize("damage", ["gone", "empty", "a byte"])
+def test_a_damaged_file_is_made_again_and_no_other(
+    name: str, damage: str, tmp_path: Path, whole: dict[str, str], small_shards: None
+) -> None:
+    folder = simulate(recipe="model_ii", out=tmp_path / "set", **COUNTS)
+    others = {path: path.stat().st_mtime_ns for path in folder.iterdir() if path.name not in (name, "manifest.json")}
+    content = bytearray((folder / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / name).unlink()
+    if damage != "gone":
+        (folder / name).write_bytes(content if damage == "a byte" else b"")
+    simulate(recipe="model_ii", out=folder, **COUNTS)
+    assert digests(folder) == whole
+    assert {path: path.stat().st_mtime_ns for path in others} == others, "a sound file was made again"
+
+
+def test_a_file_that_is_gone_from_the_cache_is_made_again(workplace: Path) -> None:
+    folder = ensure(tiny(workplace))
+    before = digests(folder)
+    (folder / "shard-00000.h5").unlink()
+    assert ensure(tiny(workplace)) == folder and digests(folder) == before
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "null"])
+def test_a_manifest_that_is_none_is_an_error_and_nothing_is_touched(tmp_path: Path, content: str) -> None:
+    options: dict[str, Any] = {"recipe": "model_ii", "out": tmp_path, **COUNTS}
+    simulate(**options)
+    (tmp_path / "manifest.json").write_text(content)
+    before = digests(tmp_path)
+    with pytest.raises(DeepLenseError):
+        simulate(**options)
+    assert digests(tmp_path) == before
+
+
+def test_a_manifest_that_lost_its_checksums_is_named(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"recipe": "model_ii", "out": tmp_path, **COUNTS}
+    simulate(**options)
+    manifest = json.loads((tmp_path / "manifest.json").read_text())
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest | {"catalogue": None}))
+    with pytest.raises(CorruptFile, match=r"manifest\.json"):
+        simulate(**options)
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "unfinished.json"])
+def test_another_version_of_the_package_goes_on_with_the_same_set(
+    name: str, tmp_path: Path, whole: dict[str, str], small_shards: None
+) -> None:
+    """Whether images would differ is what the version of the recipe says."""
+    folder = simulate(recipe="model_ii", out=tmp_path / "set", **COUNTS)
+    facts = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").unlink()
+    (folder / name).write_text(json.dumps(facts | {"deeplense_version": "0.0.0"}))
+    assert simulate(recipe="model_ii", out=folder, **COUNTS) == folder
+    assert digests(folder) == whole | (
+        {} if name == "unfinished.json" else {"manifest.json": sha256(folder / "manifest.json")}
+    )
 
 
 # ---- the catalogue

@@ -57,7 +57,7 @@ class SimulateOptions(Config):
 
 
 def simulate(options: SimulateOptions | None = None, /, **fields: Any) -> Path:
-    """Return the dataset folder of a recipe, simulated if it is not there yet; an interrupted one is finished.
+    """Return the dataset folder of a recipe, simulated if it is not there yet; an interrupted or damaged one is mended.
 
     Parameters
     ----------
@@ -79,7 +79,7 @@ def simulate(options: SimulateOptions | None = None, /, **fields: Any) -> Path:
     recipe = load_recipe(options.recipe)
     counts = {split: n for split in ("train", "validation", "test") if (n := getattr(options, split)) is not None}
     recipe = dataclasses.replace(recipe, counts=dataclasses.replace(recipe.counts, **counts))
-    return _make(recipe, options.seed, options.out or Path("data") / recipe.name)
+    return _make(recipe, options.seed, options.out or Path("data") / recipe.name, verify=True)
 
 
 def ensure(dataset: str) -> Path:
@@ -106,21 +106,24 @@ def ensure(dataset: str) -> Path:
     return _make(recipe, 0, cache / f"{recipe.name}-v{recipe.version}-{digest:016x}")
 
 
-def _make(recipe: Recipe, seed: int, folder: Path) -> Path:
-    from deeplense.data.shards import CATALOGUE, ROWS_PER_SHARD, shard_name, write_catalogue, write_manifest
+def _make(recipe: Recipe, seed: int, folder: Path, verify: bool = False) -> Path:
+    from deeplense.data.shards import CATALOGUE, MANIFEST, ROWS_PER_SHARD, shard_name, write_catalogue, write_manifest
 
     facts, samples = _facts(recipe, seed), recipe.samples()
     if not samples:
         raise InvalidOption("every split would be empty", "at least one image", "raise --train, --validation or --test")
-    if _is_complete(facts, folder):
+    to_mend = _to_mend(facts, folder, verify)
+    if to_mend == []:
         note(f"{folder} is complete: {len(samples):,} images")
         return folder
     _announce(recipe, len(samples), folder)
     with alone(folder):
-        if _is_complete(facts, folder):  # made by another process while this one waited
+        if (to_mend := _to_mend(facts, folder, verify)) == []:  # made by another process while this one waited
             return folder
         write_json(folder / UNFINISHED, facts)
         remove_leftovers(folder)
+        for name in (MANIFEST, *to_mend) if to_mend else ():
+            (folder / name).unlink(missing_ok=True)
         if not (folder / CATALOGUE).is_file():
             write_catalogue(folder / CATALOGUE, _schema(recipe), _catalogue_rows(recipe, seed, samples))
         with progress(f"simulating {recipe.name}", len(samples)) as advance:
@@ -134,27 +137,32 @@ def _make(recipe: Recipe, seed: int, folder: Path) -> Path:
     return folder
 
 
-def _is_complete(facts: dict[str, Any], folder: Path) -> bool:
-    """Whether the dataset is all there; False when it is to be begun or gone on with.
+def _to_mend(facts: dict[str, Any], folder: Path, verify: bool) -> list[str] | None:
+    """Return which files of a finished dataset are missing or, with `verify`, damaged; None where none is finished.
 
     Raises
     ------
     InvalidDataset
         When the folder holds something else.
     """
-    from deeplense.data.shards import MANIFEST
+    from deeplense.data.shards import MANIFEST, damaged
 
     if (folder / MANIFEST).is_file():
-        _must_agree(facts, read_json(folder / MANIFEST), folder)
-        (folder / UNFINISHED).unlink(missing_ok=True)
-        return True
+        manifest = read_json(folder / MANIFEST)
+        _must_agree(facts, manifest, folder)
+        names = damaged(folder, manifest, verify)
+        if names:
+            note(f"{folder} is damaged: {', '.join(names)} will be made again")
+        else:
+            (folder / UNFINISHED).unlink(missing_ok=True)
+        return names
     if (folder / UNFINISHED).is_file():
         _must_agree(facts, read_json(folder / UNFINISHED), folder)
     elif folder.exists() and any(not is_leftover(entry, UNFINISHED) for entry in folder.iterdir()):
         raise InvalidDataset(
             f"{folder} holds files that are no dataset of ours", "an empty or a new folder", "choose another --out"
         )
-    return False
+    return None
 
 
 def _facts(recipe: Recipe, seed: int) -> dict[str, Any]:
@@ -178,12 +186,14 @@ def _facts(recipe: Recipe, seed: int) -> dict[str, Any]:
     return plain
 
 
-def _must_agree(facts: dict[str, Any], found: dict[str, Any], folder: Path) -> None:
-    different = [key for key, value in facts.items() if found.get(key) != value]
+def _must_agree(facts: dict[str, Any], found: Any, folder: Path) -> None:
+    found = found if isinstance(found, dict) else {}
+    # the recipe has a version of its own, raised whenever a seed gives other images
+    different = [key for key, value in facts.items() if found.get(key) != value and key != "deeplense_version"]
     if different:
         raise InvalidDataset(
             f"{folder} holds another dataset: its {', '.join(different)} differ",
-            "the same recipe, counts, seed and version",
+            "the same recipe, counts and seed",
             "choose another --out, or remove the folder",
         )
 

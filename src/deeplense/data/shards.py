@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Shaped
 
-from deeplense.core.errors import InvalidDataset
+from deeplense.core.errors import CorruptFile, InvalidDataset
 from deeplense.core.files import atomic, sha256, write_json
 
 FORMAT = "deeplense-dataset"
@@ -75,3 +75,23 @@ def write_manifest(folder: Path, facts: Mapping[str, Any], n_rows: int) -> None:
         folder / MANIFEST,
         head | dict(facts) | {"rows_per_shard": ROWS_PER_SHARD, "catalogue": catalogue, "shards": shards},
     )
+
+
+def damaged(folder: Path, manifest: Mapping[str, Any], contents: bool = True) -> list[str]:
+    """Return the files that are missing or, with `contents`, not the bytes that the manifest vouches for.
+
+    Raises
+    ------
+    CorruptFile
+        When the manifest does not say.
+    """
+    try:
+        vouched = [(entry["file"], entry["sha256"]) for entry in (manifest["catalogue"], *manifest["shards"])]
+    except (KeyError, TypeError) as error:
+        remedy = "restore it, or remove the folder and simulate it again"
+        raise CorruptFile(folder / MANIFEST, f"a field is missing or odd ({error!r})", "a manifest", remedy) from error
+    return [
+        name
+        for name, digest in vouched
+        if not (folder / name).is_file() or (contents and sha256(folder / name) != digest)
+    ]

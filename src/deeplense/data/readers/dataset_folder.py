@@ -12,11 +12,11 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
 from deeplense.core.errors import CorruptFile, InvalidDataset, MissingFile
-from deeplense.core.files import read_json, sha256
+from deeplense.core.files import read_json
 from deeplense.data.dataset import READERS, Dataset
 from deeplense.data.readers.hdf5 import locate, to_stacks
 from deeplense.data.readers.stacks import Stack
-from deeplense.data.shards import CATALOGUE, FORMAT, FORMAT_VERSION, IMAGE, MANIFEST, shard_name
+from deeplense.data.shards import CATALOGUE, FORMAT, FORMAT_VERSION, IMAGE, MANIFEST, damaged, shard_name
 
 SHARDS_PER_QUESTION = 64
 REMEDY = "simulate it again: `deeplense simulate` finishes or rebuilds the same bytes"
@@ -44,22 +44,35 @@ class DatasetFolder(Dataset):
         if not (path / MANIFEST).is_file():
             raise InvalidDataset(f"{path} is unfinished: it has no {MANIFEST}", "a complete dataset folder", REMEDY)
         self.manifest: dict[str, Any] = read_json(path / MANIFEST)
-        try:
-            version = (self.manifest["format"], self.manifest["format_version"])
-            self.labels = tuple(map(str, self.manifest["labels"]))
-            channels, height, width = map(int, self.manifest["image_shape"])
-            self._rows_per_shard = int(self.manifest["rows_per_shard"])
-            self._rows = [int(shard["rows"]) for shard in self.manifest["shards"]]
-        except (KeyError, TypeError, ValueError) as error:
-            raise CorruptFile(
-                path / MANIFEST, f"a field is missing or odd ({error!r})", "a manifest", REMEDY
-            ) from error
-        if version != (FORMAT, FORMAT_VERSION):
-            raise CorruptFile(path / MANIFEST, f"format {version}", f"{(FORMAT, FORMAT_VERSION)}", "update deeplense")
-        self.image_shape = (channels, height, width)
+        self._parse_manifest()
         self._stacks: dict[int, Stack] = {}
         self._answers: dict[int, bytes] = {}
         self.catalogue = self._read_catalogue()
+
+    def _parse_manifest(self) -> None:
+        path, manifest = self.path / MANIFEST, self.manifest
+        try:
+            version = (manifest["format"], manifest["format_version"])
+            if version != (FORMAT, FORMAT_VERSION):
+                raise CorruptFile(path, f"format {version}", f"{(FORMAT, FORMAT_VERSION)}", "update deeplense")
+            self.labels = tuple(map(str, manifest["labels"]))
+            channels, height, width = map(int, manifest["image_shape"])
+            self._rows_per_shard = int(manifest["rows_per_shard"])
+            self._rows = [int(shard["rows"]) for shard in manifest["shards"]]
+            files = [(entry["file"], entry["sha256"]) for entry in (manifest["catalogue"], *manifest["shards"])]
+            full = [self._rows_per_shard] * (len(self._rows) - 1)
+            sound = {
+                "labels": isinstance(manifest["labels"], list) and len(set(self.labels)) == len(self.labels) > 0,
+                "image_shape": min(channels, height, width) > 0,
+                "rows": self._rows[:-1] == full and 0 < self._rows[-1] <= self._rows_per_shard,
+                "file": [name for name, _ in files] == [CATALOGUE, *map(shard_name, range(len(self._rows)))],
+            }
+            if odd := [name for name, good in sound.items() if not good]:
+                raise ValueError(odd[0])
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            remedy = "restore it, or remove the folder and simulate it again"
+            raise CorruptFile(path, f"a field is missing or odd ({error!r})", "a manifest", remedy) from error
+        self.image_shape = (channels, height, width)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -73,17 +86,20 @@ class DatasetFolder(Dataset):
         numbers = rows // self._rows_per_shard
         for number in np.unique(numbers):
             where = np.flatnonzero(numbers == number)
-            result[where] = self._stack(int(number)).rows(rows[where] % self._rows_per_shard)
+            try:
+                result[where] = self._stack(int(number)).rows(rows[where] % self._rows_per_shard)
+            except CorruptFile as error:
+                error.remedy = REMEDY
+                raise
+            if not np.isfinite(result[where]).all():
+                raise CorruptFile(
+                    self.path / shard_name(int(number)), "a pixel is NaN or infinite", "finite pixels", REMEDY
+                )
         return result
 
     def check(self) -> list[str]:
         """Return the files whose bytes are not those that the manifest vouches for."""
-        files = [self.manifest["catalogue"], *self.manifest["shards"]]
-        return [
-            entry["file"]
-            for entry in files
-            if not (self.path / entry["file"]).is_file() or sha256(self.path / entry["file"]) != entry["sha256"]
-        ]
+        return damaged(self.path, self.manifest)
 
     def _stack(self, number: int) -> Stack:
         """Return the rows of a shard."""
@@ -118,4 +134,11 @@ class DatasetFolder(Dataset):
             raise CorruptFile(path, f"not a readable Parquet file ({error})", "the catalogue", REMEDY) from error
         if table.num_rows != sum(self._rows) or not {"id", "label", "split"} <= set(table.column_names):
             raise CorruptFile(path, f"{table.num_rows} rows", f"{sum(self._rows)} rows with id, label, split", REMEDY)
+        if strange := sorted(set(map(str, table["label"].to_pylist())) - set(self.labels)):
+            raise CorruptFile(
+                self.path / MANIFEST,
+                f"the classes {', '.join(self.labels)}",
+                f"those of {CATALOGUE}, '{strange[0]}' among them",
+                REMEDY,
+            )
         return table
