@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeplense.core.config import Config
-from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile
-from deeplense.core.files import atomic, read_json
-from deeplense.core.run_folder import RunFolder, find_run
+from deeplense.core.errors import InvalidOption
+from deeplense.core.files import atomic
+from deeplense.core.run_folder import find_run
 
 if TYPE_CHECKING:
-    import numpy as np
-    from matplotlib.figure import Figure
-
     from deeplense.metrics.intervals import Interval
+    from deeplense.pages.evaluated import EvaluatedRun, Mistake
 
 
 @dataclass(frozen=True)
@@ -58,7 +55,9 @@ def report(options: ReportOptions | None = None, /, **fields: Any) -> Path:
     if not options.runs:
         raise InvalidOption("no run is named", "one or more ids or folders of runs", "deeplense report RUN…")
     found = {run.path.resolve(): run for run in map(find_run, options.runs)}
-    sections = [_section(run, f"run-{place}") for place, run in enumerate(found.values(), 1)]
+    from deeplense.pages.evaluated import read_evaluated
+
+    sections = [_section(read_evaluated(run), f"run-{place}") for place, run in enumerate(found.values(), 1)]
     page = _render(sections)
     out = options.out or next(iter(found.values())).report
     with atomic(out) as temporary:
@@ -79,7 +78,7 @@ def _render(sections: Sequence[Mapping[str, Any]]) -> str:
     for section in sections:
         groups.setdefault(section["labels"], []).append(section)
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("deeplense").joinpath("report.html.j2").read_text(encoding="utf-8"))
+    template = environment.from_string(files("deeplense.pages").joinpath("report.html.j2").read_text(encoding="utf-8"))
     return template.render(
         groups=[_group(labels, members) for labels, members in groups.items()],
         sections=sections,
@@ -90,14 +89,20 @@ def _render(sections: Sequence[Mapping[str, Any]]) -> str:
 
 def _group(labels: Sequence[str], sections: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return what the summary of runs with the same classes shows: rows, the best of each column, a comparison."""
-    from deeplense.metrics.figures import comparison_figure
+    from deeplense.metrics.figures import comparison_figure, svg
 
-    names = ["auroc_macro", *(f"auroc_{label}" for label in labels), "accuracy", "ece"]
-    titles = ["AUROC, macro", *(f"AUROC, {label}" for label in labels), "accuracy", "ECE"]
+    titles = {"auroc_macro": "AUROC, macro"} | {f"auroc_{label}": f"AUROC, {label}" for label in labels}
+    if len(labels) == 2:  # one against the other and the other against the one are the same
+        titles = {"auroc_macro": "AUROC"}
+    titles |= {"accuracy": "accuracy", "ece": "ECE"}
     rows = [(section, where, marks) for section in sections for where, marks in section["evaluations"]]
-    best = {
-        name: (min if name == "ece" else max)(marks[name].value for _, _, marks in rows) if len(rows) > 1 else None
-        for name in names
+    judged: dict[str, list[dict[str, Interval]]] = {}
+    for section, where, marks in rows:
+        judged.setdefault(where or section["dataset"], []).append(marks)
+    best = {  # marks on different sets are not to be compared
+        place: {name: (min if name == "ece" else max)(marks[name].value for marks in many) for name in titles}
+        for place, many in judged.items()
+        if len(many) > 1
     }
     compared = {
         f"{place}. {section['name']}{f' on {where}' if where else ''}": marks["auroc_macro"]
@@ -105,121 +110,70 @@ def _group(labels: Sequence[str], sections: Sequence[Mapping[str, Any]]) -> dict
     }
     return {
         "labels": labels,
-        "columns": list(zip(names, titles, strict=True)),
+        "columns": titles,
         "rows": rows,
         "best": best,
-        "picture": _picture(comparison_figure(compared, "macro AUROC, 95 % interval")) if len(rows) > 1 else None,
+        "picture": _picture(svg(comparison_figure(compared, "macro AUROC, 95 % interval"))) if len(rows) > 1 else None,
     }
 
 
-def _section(run: RunFolder, anchor: str) -> dict[str, Any]:
+def _section(run: EvaluatedRun, anchor: str) -> dict[str, Any]:
     """Return all that the page shows of one run."""
-    config, history, marks = run.config(), run.history(), _marks(run)
-    labels = config.get("labels")
-    if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(label, str) for label in labels):
-        raise CorruptFile(run.path / "config.json", "no class names", "'labels': a list of two names or more")
-    _require(run, marks, labels)
-    elsewhere = [RunFolder(path.parent) for path in sorted(run.path.glob("*/metrics.json"))]
-    evaluations = [("", marks)] + [(other.id, _require(other, _marks(other), labels)) for other in elsewhere]
-    model, dataset = (part if isinstance(part := config.get(key), dict) else {} for key in ("model", "dataset"))
+    config = run.config
+    model, dataset, options = (_table(config.get(key)) for key in ("model", "dataset", "options"))
     return {
         "anchor": anchor,
-        "name": run.id,
-        "labels": tuple(labels),
-        "marks": marks,
-        "evaluations": evaluations,
-        "model": model.get("name", "–"),
-        "source": model.get("source", ""),
+        "name": run.folder.id,
+        "labels": run.labels,
+        "marks": run.marks,
+        "evaluations": [("", run.marks), *run.elsewhere.items()],
+        "model": str(model.get("name") or "–"),
+        "source": str(model.get("source") or ""),
         "parameters": _count(model.get("parameters")),
         "dataset": Path(str(dataset.get("name") or dataset.get("path") or "–")).name,
+        "dataset_path": str(dataset.get("path") or "–"),
         "n_train": _count(dataset.get("n_train")),
         "n_validation": _count(dataset.get("n_validation")),
-        "shape": " × ".join(map(str, config.get("image_shape", []))) or "–",
-        "epochs": len(history),
-        "time": _duration(sum(record.get("seconds", 0.0) for record in history)),
-        "config": config,
-        "options": config.get("options") or {},
-        "figures": _figures(run, labels, marks, history),
-        "mistakes": _mistakes(run),
+        "shape": str(config.get("image_shape") or "–").strip("[]").replace(", ", " × "),
+        "epochs": len(run.history),
+        "time": _duration(sum(record.get("seconds", 0.0) for record in run.history)),
+        **{key: str(config.get(key) or "–") for key in ("command", "created", "deeplense_version", "git_commit")},
+        "options": {name: "–" if value is None else str(value) for name, value in sorted(options.items())},
+        "figures": _figures(run),
+        "mistakes": run.mistakes and [(mistake, _thumbnail(mistake)) for mistake in run.mistakes],
     }
 
 
-def _marks(run: RunFolder) -> dict[str, Interval]:
-    from deeplense.metrics.intervals import Interval
-
-    try:
-        marks = {
-            name: Interval(mark["value"], mark["low"], mark["high"], int(mark["n"]))
-            for name, mark in run.metrics().items()
-        }
-        sound = all(math.isfinite(number) for mark in marks.values() for number in mark.as_dict().values())
-    except (TypeError, ValueError, KeyError):
-        sound = False
-    if not sound:
-        raise _unsound(run.path / "metrics.json", "not a table of marks", "for each mark: value, low, high and n")
-    return marks
+def _table(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
 
 
-def _require(run: RunFolder, marks: dict[str, Interval], labels: Sequence[str]) -> dict[str, Interval]:
-    needed = ["accuracy", "auroc_macro", "ece", *(f"auroc_{label}" for label in labels)]
-    if missing := [name for name in needed if name not in marks]:
-        raise _unsound(run.path / "metrics.json", f"no mark '{missing[0]}'", f"the marks {', '.join(needed)}")
-    return marks
-
-
-def _unsound(path: Path, found: str, expected: str) -> CorruptFile:
-    return CorruptFile(path, found, expected, f"write it anew: `deeplense evaluate {path.parent}`")
-
-
-def _predictions(run: RunFolder, labels: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-    """Return probabilities [N, K] and targets [N] of the images the run was judged on."""
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    path, columns = run.predictions, [f"p_{label}" for label in labels]
-    if not path.is_file():
-        raise MissingFile(
-            f"the run {run.id} has no {path.name}", f"the file {path}", f"run `deeplense evaluate {run.path}`"
-        )
-    try:
-        table = pq.read_table(path)
-        probabilities = np.stack([table[name].to_numpy().astype(np.float32) for name in columns], axis=1)
-        targets = np.array([labels.index(label) for label in table["label"].to_pylist()], np.int64)
-    except (OSError, KeyError, ValueError, TypeError, pa.ArrowException) as error:
-        raise _unsound(path, str(error).splitlines()[0][:200], f"the columns label, {', '.join(columns)}") from error
-    return probabilities, targets
-
-
-def _figures(
-    run: RunFolder, labels: Sequence[str], marks: Mapping[str, Interval], history: Sequence[Mapping[str, float]]
-) -> list[tuple[str, str]]:
+def _figures(run: EvaluatedRun) -> list[tuple[str, str]]:
     """Return title and picture of each figure of a run."""
     from deeplense.metrics import calibration, classification, figures, ranking
 
-    probabilities, targets = classification.checked(*_predictions(run, labels))
-    curves = {label: ranking.roc_curve(probabilities[:, k], targets == k) for k, label in enumerate(labels)}
-    matrix = classification.confusion_matrix(probabilities.argmax(axis=1), targets, len(labels))
-    table = calibration.reliability_table(probabilities, targets)
-    drawn = {
-        "ROC, each class against the rest": figures.roc_figure(
-            curves, {label: marks[f"auroc_{label}"] for label in labels}
-        ),
-        "Confusion": figures.confusion_figure(matrix, labels),
-        "Reliability": figures.reliability_figure(table, marks["ece"]),
-    }
-    if history:
+    values, targets, labels = run.probabilities, run.targets, run.labels
+    curves = {label: ranking.roc_curve(values[:, k], targets == k) for k, label in enumerate(labels)}
+    matrix = classification.confusion_matrix(values.argmax(axis=1), targets, len(labels))
+    table = calibration.reliability_table(values, targets)
+    areas = {label: run.marks[f"auroc_{label}"] for label in labels}
+    drawn = [
+        ("ROC, each class against the rest", figures.roc_figure(curves, areas)),
+        ("Confusion", figures.confusion_figure(matrix, labels)),
+        ("Reliability", figures.reliability_figure(table, run.marks["ece"])),
+    ]
+    if run.history:
         losses = {"train_loss": "training", "validation_loss": "validation"}
         ranks = {"validation_auroc_macro": "AUROC, macro", "validation_accuracy": "accuracy"}
-        drawn["Loss"] = figures.history_figure(history, losses, "loss")
-        drawn["Validation"] = figures.history_figure(history, ranks, "on the validation split")
-    return [(title, _picture(figure)) for title, figure in drawn.items()]
+        drawn += [
+            ("Loss", figures.history_figure(run.history, losses, "loss")),
+            ("Validation", figures.history_figure(run.history, ranks, "on the validation split")),
+        ]
+    return [(title, _picture(figures.svg(figure))) for title, figure in drawn]
 
 
-def _picture(figure: Figure) -> str:
-    from deeplense.metrics.figures import svg
-
-    return _data_uri("image/svg+xml", svg(figure).encode())
+def _picture(svg: str) -> str:
+    return _data_uri("image/svg+xml", svg.encode())
 
 
 def _data_uri(kind: str, content: bytes) -> str:
@@ -228,35 +182,10 @@ def _data_uri(kind: str, content: bytes) -> str:
     return f"data:{kind};base64,{b64encode(content).decode()}"
 
 
-def _mistakes(run: RunFolder) -> list[dict[str, Any]] | None:
-    """Return the most confident mistakes with their pictures; None where `evaluate` stored nothing about them."""
-    listing, images = run.path / "mistakes.json", run.path / "mistakes.safetensors"
-    if not listing.is_file():
-        return None
-    rows = read_json(listing)
-    if not rows:
-        return []
-    if not images.is_file():
-        return None
-    from safetensors import SafetensorError
-    from safetensors.numpy import load_file
-
+def _thumbnail(mistake: Mistake) -> str:
     from deeplense.metrics.figures import image_png
 
-    try:
-        pixels = load_file(images)["images"]
-        return [
-            {
-                "id": str(row["id"]),
-                "label": str(row["label"]),
-                "prediction": str(row["prediction"]),
-                "probability": f"{float(row['probability']):.3f}",
-                "picture": _data_uri("image/png", image_png(image)),
-            }
-            for row, image in zip(rows, pixels, strict=True)
-        ]
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise _unsound(images, f"not the images of {listing.name} ({error})", "one image per row") from error
+    return _data_uri("image/png", image_png(mistake.image))
 
 
 def _count(number: Any) -> str:

@@ -25,7 +25,7 @@ from deeplense.metrics.classification import Floats, Integers
 from deeplense.metrics.intervals import Interval, wilson
 from deeplense.metrics.ranking import RocCurve
 from deeplense.metrics.stretch import stretched
-from deeplense.metrics.style import COLOURS, DASHES, FAINT, FONT, INK, SIZE, STYLE
+from deeplense.metrics.style import COLOURS, DASHES, FAINT, FONT, INK, SIZE, STYLE, short
 
 SHADES = LinearSegmentedColormap.from_list("deeplense", ["#f4f8fb", "#7fb3d3", "#0072B2", "#00446b"])
 Arguments = ParamSpec("Arguments")
@@ -59,18 +59,24 @@ def roc_figure(curves: Mapping[str, RocCurve], areas: Mapping[str, Interval]) ->
     ]
     axes.set(xlim=(-0.015, 1.015), ylim=(-0.015, 1.015), aspect="equal")
     axes.set(xlabel="false positive rate", ylabel="true positive rate")
-    worst = min(areas[name].value for name in curves)
-    if worst > 0.97:  # the curves hug the corner: show it enlarged
-        side = next(side for side in (0.01, 0.02, 0.05, 0.1, 0.2) if side > 5 * (1 - worst))
-        inset = axes.inset_axes((0.4, 0.42, 0.57, 0.5), xlim=(0, side), ylim=(1 - side, 1))
-        for line in lines:
-            inset.plot(*line.get_data(), color=line.get_color(), linestyle=line.get_linestyle(), linewidth=1.2)
-        inset.tick_params(labelsize=6.5)
-        inset.locator_params(nbins=3)
+    _enlarge_corner(axes, list(curves.values()))
     names = [f"{short(name, 14)}  {areas[name]}" for name in curves]
     if len(lines) <= 12:
         axes.legend(lines, names, loc="lower right", title="AUROC [95 % interval]", title_fontsize=7.5)
     return figure
+
+
+def _enlarge_corner(axes: Axes, curves: Sequence[RocCurve]) -> None:
+    # Where false positives and misses are equally rare lies the bend of a curve: four times that shows it.
+    bends = [np.maximum(curve.false_positive_rate, 1 - curve.true_positive_rate).min() for curve in curves]
+    side = next((side for side in (0.004, 0.01, 0.02, 0.04, 0.1, 0.2, 0.4) if side > 4 * max(bends)), None)
+    if side is None:
+        return
+    inset = axes.inset_axes((0.4, 0.42, 0.57, 0.5), xlim=(0, side), ylim=(1 - side, 1))
+    for k, curve in enumerate(curves):
+        inset.plot(curve.false_positive_rate, curve.true_positive_rate, **_look(k) | {"linewidth": 1.2})
+    inset.set_xticks([0, side / 2, side], ["0", f"{side / 2:g}", f"{side:g}"], fontsize=6.5)
+    inset.set_yticks([1 - side, 1 - side / 2, 1], [f"{1 - side:g}", f"{1 - side / 2:g}", "1"], fontsize=6.5)
 
 
 @_styled
@@ -180,6 +186,7 @@ def comparison_figure(marks: Mapping[str, Interval], xlabel: str) -> Figure:
     axes.plot([mark.value for mark in values], rows, "o", color=COLOURS[0], markersize=5)
     axes.set_yticks(rows, [short(name, 30) for name in marks])
     axes.set(xlabel=xlabel, ylim=(len(marks) - 0.5, -0.5))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.ticklabel_format(axis="x", useOffset=False)
     axes.grid(False, axis="y")
     axes.spines["left"].set_visible(False)
@@ -241,12 +248,6 @@ def png(figure: Figure, dots_per_inch: int = 200) -> bytes:
     with matplotlib.rc_context(STYLE):
         figure.savefig(buffer, format="png", dpi=dots_per_inch)
     return buffer.getvalue()
-
-
-def short(text: str, length: int) -> str:
-    """Return `text` without characters that a picture cannot hold, cut to `length`."""
-    plain = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
-    return plain if len(plain) <= length else plain[: length - 1] + "…"
 
 
 def _figure(size: tuple[float, float]) -> Figure:

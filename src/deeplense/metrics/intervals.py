@@ -42,9 +42,14 @@ class Interval:
 
     @property
     def decimals(self) -> int:
-        """Decimals worth printing: two significant digits of the interval's half-width, from 2 to 6."""
+        """Decimals worth printing, 2 to 6: two digits of the interval's half-width up to 0.…35, above that one.
+
+        References
+        ----------
+        Review of Particle Physics, section 5.3 of the introduction (rounding).
+        """
         half = (self.high - self.low) / 2
-        return min(6, max(2, 1 - math.floor(math.log10(half)))) if half > 0 else 4
+        return min(6, max(2, math.ceil(math.log10(3.5 / half)))) if half > 0 else 4
 
     def __str__(self) -> str:
         places = self.decimals

@@ -195,20 +195,7 @@ def auroc_per_class(probabilities: Floats, targets: Integers) -> NDArray[np.floa
 
 
 def auroc_micro(probabilities: Floats, targets: Integers) -> float:
-    """Return the area under the ROC curve of all (image, class) pairs pooled.
-
-    Parameters
-    ----------
-    probabilities
-        [N, K].
-    targets
-        [N] index of the true class.
-
-    Raises
-    ------
-    InvalidOption
-        See `placements`.
-    """
+    """Return the area under the ROC curve of all (image, class) pairs pooled; arguments as in `auroc_per_class`."""
     return area(micro_placements(probabilities, targets))
 
 

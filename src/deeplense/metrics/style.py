@@ -38,3 +38,9 @@ STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",  # text stays text: small files, and the reader's own font
     "svg.hashsalt": "deeplense",
 }
+
+
+def short(text: str, length: int) -> str:
+    """Return `text` without characters that a picture cannot hold, cut to `length`."""
+    plain = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)
+    return plain if len(plain) <= length else plain[: length - 1] + "…"

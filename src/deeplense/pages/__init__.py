@@ -1,0 +1,1 @@
+"""What people read: HTML pages, and what they are made of."""
