@@ -191,6 +191,13 @@ def test_the_pixel_type_is_that_of_the_law() -> None:
     assert load_recipe("model_ii").observation.dtype == "float32"
 
 
+def test_scale_is_a_change_of_unit(recipe: Recipe, before: Drawn) -> None:
+    after = pixels(dataclasses.replace(recipe, observation=dataclasses.replace(recipe.observation, scale=3.0)))
+    torch.testing.assert_close(after.image, 3 * before.image)
+    torch.testing.assert_close(after.expected, 3 * before.expected)
+    torch.testing.assert_close(after.variance, 9 * before.variance)
+
+
 def test_exposure_time_of_the_recipe_wins_over_the_instruments(recipe: Recipe) -> None:
     longer = dataclasses.replace(recipe.observation, exposure_time=4 * 2260.0)
     ratio = pixels(recipe).variance - load_instrument(recipe.instrument).background_sigma() ** 2
