@@ -117,6 +117,6 @@ def test_undefined_cases_say_so():
 
 def test_fast_enough_for_a_large_test_split():
     probabilities, targets = predictions(15_000)
-    start = time.perf_counter()
+    start = time.process_time()  # the processor's time: another program on the machine must not fail the test
     classification_marks(probabilities, targets, LABELS)
-    assert time.perf_counter() - start < 60  # about two seconds on two idle cores
+    assert time.process_time() - start < 60  # about three seconds
