@@ -90,6 +90,7 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     is_own = dataset.path.absolute() == known.absolute() and options.split == "test"
     folder = run.path if is_own else run.path / f"{dataset.path.name}-{options.split}"
     _write(RunFolder(folder), model.task.columns(answers), images, marks, options.split)
+    _write_tables(folder, model.task.tables(answers, images.targets.numpy()))
     _write_mistakes(folder, answers, images, model.labels)
     table(
         f"{run.id} on {dataset.path.name}, {options.split} split, {len(images):,} images",
@@ -111,6 +112,15 @@ def _write(
     with atomic(folder.predictions) as temporary:
         pq.write_table(pa.table(content), temporary)
     folder.write_metrics({name: mark.as_dict() for name, mark in marks.items()})
+
+
+def _write_tables(folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> None:
+    import pyarrow as pa
+    from pyarrow import csv
+
+    for name, columns in tables.items():
+        with atomic(folder / f"{name}.csv") as temporary:
+            csv.write_csv(pa.table(dict(columns)), temporary)
 
 
 def _write_mistakes(folder: Path, answers: np.ndarray, images: Loader, labels: tuple[str, ...]) -> None:

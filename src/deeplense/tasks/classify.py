@@ -15,6 +15,7 @@ from deeplense.core.errors import InvalidDataset
 from deeplense.data.loader import Batch
 from deeplense.metrics.intervals import Interval
 from deeplense.metrics.marks import classification_marks, point_marks
+from deeplense.metrics.ranking import roc_curve
 from deeplense.models.network import ModelChoice, build_network
 from deeplense.tasks.task import TASKS, Task
 
@@ -68,3 +69,15 @@ class Classify(Task):
         names = [self.labels[index] for index in answers.argmax(axis=1)]
         columns: dict[str, Any] = {"prediction": names}
         return columns | {f"p_{label}": answers[:, i] for i, label in enumerate(self.labels)}
+
+    def tables(
+        self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]
+    ) -> dict[str, dict[str, Sequence[Any] | np.ndarray]]:
+        """Return the points of the ROC curve of every class against the rest."""
+        curves = {label: roc_curve(answers[:, i], targets == i) for i, label in enumerate(self.labels)}
+        columns: dict[str, Sequence[Any] | np.ndarray] = {
+            "class": [label for label, curve in curves.items() for _ in curve.threshold]
+        }
+        for name in ("false_positive_rate", "true_positive_rate", "threshold"):
+            columns[name] = np.concatenate([getattr(curve, name) for curve in curves.values()])
+        return {"roc": columns}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -51,6 +51,12 @@ class Task(ABC):
     @abstractmethod
     def columns(self, answers: Float32[np.ndarray, "N K"]) -> dict[str, Any]:
         """Return the answers as columns of a table."""
+
+    @abstractmethod
+    def tables(
+        self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]
+    ) -> dict[str, dict[str, Sequence[Any] | np.ndarray]]:
+        """Return what else is worth keeping of an evaluation: name of a table → its columns."""
 
 
 TASKS: Registry[type[Task]] = Registry("task", "deeplense.tasks")
