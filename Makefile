@@ -46,5 +46,5 @@ $(VENV)/.installed-dev: EXTRAS = [dev]
 $(VENV)/.installed $(VENV)/.installed-test $(VENV)/.installed-dev: pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "installing deeplense$(EXTRAS) into $(VENV); the first time this takes a few minutes and 7 GB"
-	$(BIN)/python -m pip install --disable-pip-version-check --quiet --progress-bar on --editable '.$(EXTRAS)'
+	$(BIN)/python -m pip install --disable-pip-version-check --editable '.$(EXTRAS)'
 	@touch $@

@@ -72,6 +72,7 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     from deeplense.data.dataset import open_dataset
     from deeplense.data.loader import Loader
     from deeplense.simulate import ensure
+    from deeplense.training.trackers import log_evaluation
     from deeplense.training.trained import TrainedModel, locate_run
 
     run = locate_run(options.run_id)
@@ -92,6 +93,8 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     _write(RunFolder(folder), model.task.columns(answers), images, marks, options.split)
     _write_tables(folder, model.task.tables(answers, images.targets.numpy()))
     _write_mistakes(folder, answers, images, model.labels)
+    if is_own:
+        log_evaluation(run, model.config, marks, answers, images.targets.numpy())
     table(
         f"{run.id} on {dataset.path.name}, {options.split} split, {len(images):,} images",
         ("mark", "value", "95 % interval"),

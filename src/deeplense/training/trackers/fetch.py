@@ -16,7 +16,7 @@ from deeplense.core.files import CannotWrite
 from deeplense.core.run_folder import RUNS, RunFolder, find_run
 from deeplense.training.trackers.service import reason
 from deeplense.training.trackers.tracker import FILES
-from deeplense.training.trackers.wandb import WandB, is_logged_in, project
+from deeplense.training.trackers.wandb import WandB, is_logged_in, project, require_network
 
 ASK, DOWNLOAD = 20, 1800  # seconds
 
@@ -44,6 +44,7 @@ def fetch_from_wandb(run_id: str) -> RunFolder | None:
     where = "/".join(part for part in (os.environ.get("WANDB_ENTITY"), project(), run_id) if part)
     note(f"no run {run_id} here; asking W&B for {where}")
     try:
+        require_network(wandb)
         files = {file.name: file for file in wandb.Api(timeout=ASK).run(where).files()}
     except Exception as error:  # the network, the login, no such run: W&B's errors have no common kind
         raise _missing(run_id, f"W&B did not hand out {where} ({reason(error)})") from error

@@ -10,7 +10,9 @@ import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from PIL.Image import Image
 
@@ -19,7 +21,7 @@ from deeplense.core.run_folder import RunFolder
 from deeplense.training.trackers.service import TRACKERS, Service, reason
 
 PROJECT = "deeplense"
-START, FINISH = 30.0, 300.0  # seconds after which training, or the end of it, waits no longer for the network
+ASK, START, FINISH = 10.0, 30.0, 300.0  # seconds to wait for the network: at all, before training, after it
 
 
 @TRACKERS.register("wandb")
@@ -60,27 +62,35 @@ class WandB(Service):
 
     def _start(self, run: RunFolder, config: Mapping[str, Any], mode: str) -> Any:
         """Return the session; where W&B cannot be reached, one that is kept on disk."""
-        if mode != "online":
-            self._announce("offline" if "WANDB_MODE" in os.environ else "not logged in, so offline")
-            return self._init(run, config, mode)
+        why = "as WANDB_MODE says" if "WANDB_MODE" in os.environ else "not logged in"
+        if mode == "online":
+            try:
+                session = self._online(run, config)
+            except Exception as error:  # no network, a key that is not valid, no permission
+                mode, why = "offline", reason(error)
+            else:
+                note(f"W&B: {session.url}")
+                return session
+        later = f"; to send it later: wandb sync {self._folder / 'wandb'}/offline-run-*" if mode == "offline" else ""
+        note(f"W&B: {mode} ({why}){later}")
+        return self._init(run, config, mode)
+
+    def _online(self, run: RunFolder, config: Mapping[str, Any]) -> Any:
+        require_network(self._wandb)
         try:
-            session = self._init(run, config, mode)
-        except Exception as error:  # no network, a key that is not valid, no permission
-            self._announce(f"not reached ({reason(error)}), so offline")
+            return self._init(run, config, "online")
+        except Exception:
             self._wandb.teardown(1)  # otherwise the id stays in use
-            return self._init(run, config, "offline")
-        self._announce(str(session.url), kept=False)
-        return session
+            raise
 
     def _init(self, run: RunFolder, config: Mapping[str, Any], mode: str) -> Any:
-        wanted = {
-            "init_timeout": START,
-            "finish_timeout": FINISH,
-            "finish_timeout_raises": True,
-            "console": "off",
-            "silent": True,
-        }
-        known = self._wandb.Settings.model_fields  # older versions know no timeout at the end
+        settings = self._wandb.Settings(
+            init_timeout=START,
+            finish_timeout=FINISH,
+            finish_timeout_raises=True,
+            console="off",
+            silent=True,
+        )
         return self._wandb.init(
             project=project(),
             id=wandb_id(run.id),
@@ -92,12 +102,8 @@ class WandB(Service):
             group=config["dataset"]["name"],
             job_type="train",
             config=_flat(config),
-            settings=self._wandb.Settings(**{name: value for name, value in wanted.items() if name in known}),
+            settings=settings,
         )
-
-    def _announce(self, message: str, kept: bool = True) -> None:
-        later = f"; send it later: wandb sync {self._folder / 'wandb'}/offline-run-*" if kept else ""
-        note(f"W&B: {message}{later}")
 
 
 def project() -> str:
@@ -114,13 +120,32 @@ def is_logged_in(wandb: Any) -> bool:
     """Return whether an API key is configured, as WANDB_API_KEY or by `wandb login` in .netrc; asks nobody."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
         return True
-    own = os.environ.get("WANDB_BASE_URL")
-    # the public service has had two addresses, and a key for either is good for both
-    urls = [own] if own else [str(wandb.Settings().base_url), "https://api.wandb.ai"]
-    paths = (
-        [Path(os.environ["NETRC"])] if "NETRC" in os.environ else [Path.home() / name for name in (".netrc", "_netrc")]
-    )
-    return any(_has_entry(path.expanduser(), urlsplit(url).netloc) for path in paths for url in urls)
+    own = os.environ.get("NETRC")
+    paths = [Path(own).expanduser()] if own else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    present = [path for path in paths if path.is_file()]
+    # the public service has had two addresses, and a key for the older one is good for both
+    return any(_has_entry(path, host) for path in present for host in (urlsplit(_url(wandb)).netloc, "api.wandb.ai"))
+
+
+def require_network(wandb: Any) -> None:
+    """Return if the service answers; W&B itself would go on trying for minutes.
+
+    Raises
+    ------
+    OSError
+        When it does not.
+    """
+    url = _url(wandb)
+    try:
+        urlopen(url, timeout=ASK).close()
+    except HTTPError as answer:  # whatever it says, it is there
+        answer.close()
+    except URLError as error:
+        raise OSError(f"no answer from {url}: {error.reason}") from error
+
+
+def _url(wandb: Any) -> str:
+    return os.environ.get("WANDB_BASE_URL") or str(wandb.setup().settings.base_url)
 
 
 def _has_entry(path: Path, host: str) -> bool:
