@@ -9,6 +9,9 @@ import pytest
 from hypothesis import settings
 from jaxtyping import install_import_hook
 
+# tests compute on small tensors, where a second thread costs more time than it saves; read when torch is imported
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # the same examples on every machine and every run, and no clock
 settings.register_profile("deeplense", deadline=None, derandomize=True, max_examples=30, database=None)
 settings.load_profile("deeplense")
