@@ -145,6 +145,7 @@ def _write_mistakes(folder: Path, answers: np.ndarray, images: Loader, labels: t
         }
         for name, position in zip(ids, worst, strict=True)
     ]
+    (folder / "mistakes.safetensors").unlink(missing_ok=True)
     if rows:
         with atomic(folder / "mistakes.safetensors") as temporary:
             save_file({"images": next(images.batches([worst])).image.contiguous()}, temporary)
