@@ -8,13 +8,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import timm
 import torch
 import torch.nn.functional as F
 from huggingface_hub import constants
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from deeplense.core.errors import CorruptFile, DeepLenseError, InvalidOption, UnknownName
 from deeplense.models.backbone import Backbone, ModelSource
@@ -87,14 +88,7 @@ def list_timm(pattern: str = "") -> list[str]:
 def _create(name: str, channels: int, pretrained: bool | Path) -> Any:
     settings: dict[str, Any] = {"in_chans": channels, "num_classes": 0}
     if isinstance(pretrained, Path):
-        try:
-            return timm.create_model(
-                name, pretrained=True, pretrained_cfg_overlay={"file": str(pretrained)}, **settings
-            )
-        except Exception as error:
-            raise CorruptFile(
-                pretrained, f"its weights do not fit {name} ({error})", f"weights of timm's {name} as safetensors"
-            ) from error
+        return _create_from_file(name, pretrained, settings)
     try:
         with _no_long_retries(pretrained):
             return timm.create_model(name, pretrained=pretrained, **settings)
@@ -116,19 +110,62 @@ def _create(name: str, channels: int, pretrained: bool | Path) -> Any:
         ) from error
 
 
+def _create_from_file(name: str, path: Path, settings: dict[str, Any]) -> Any:
+    expected = f"weights of timm's {name} as safetensors"
+    with _not_loaded() as missing:
+        try:
+            overlay = {"file": str(path)}
+            model: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **settings)
+        except Exception as error:
+            raise CorruptFile(path, f"its weights do not fit {name} ({error})", expected) from error
+    stems = model.pretrained_cfg.get("first_conv") or ()  # some cannot be fitted to other channels: they start anew
+    allowed = {f"{stem}.weight" for stem in ((stems,) if isinstance(stems, str) else stems)}
+    if absent := [key for key in missing if key not in allowed]:
+        raise CorruptFile(path, f"it lacks {absent[0]} and {len(absent) - 1} more tensors of {name}", expected)
+    return model
+
+
+@contextmanager
+def _not_loaded() -> Iterator[list[str]]:
+    """Collect the parameters that a file did not fill: of those timm says nothing."""
+    missing: list[str] = []
+    load = nn.Module.load_state_dict
+
+    def watched(module: nn.Module, *arguments: Any, **settings: Any) -> Any:
+        result = load(module, *arguments, **settings)
+        missing.extend(result.missing_keys)
+        return result
+
+    nn.Module.load_state_dict = watched  # type: ignore[method-assign,assignment]
+    try:
+        yield missing
+    finally:
+        nn.Module.load_state_dict = load  # type: ignore[method-assign]
+
+
 @contextmanager
 def _no_long_retries(pretrained: bool) -> Iterator[None]:
-    """Look the hub's host up once; where that fails, try the local cache alone, without a minute's wait."""
+    """Knock at the hub once; where it does not open, try the local cache alone, without a minute's wait."""
     offline = constants.HF_HUB_OFFLINE
-    try:
-        if pretrained:
-            socket.getaddrinfo(urlsplit(constants.ENDPOINT).hostname, 443)
-    except OSError:
+    if pretrained and not _opens(constants.ENDPOINT):
         constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
         constants.HF_HUB_OFFLINE = offline
+
+
+def _opens(endpoint: str) -> bool:
+    """Whether a server takes connections; behind a proxy only the request itself can tell."""
+    address = urlsplit(endpoint)
+    host = address.hostname or ""
+    if address.scheme in getproxies() and not proxy_bypass(host):
+        return True
+    try:
+        socket.create_connection((host, address.port or (80 if address.scheme == "http" else 443)), 5).close()
+    except OSError:
+        return False
+    return True
 
 
 def _first_line(error: BaseException) -> str:
