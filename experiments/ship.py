@@ -1,6 +1,7 @@
 """Turn a run into a trained model of the package: `python experiments/ship.py RUN NAME`.
 
-Weights in half precision, the run's record and its marks go to src/deeplense/weights/NAME.
+Weights in half precision, the run's record, the marks of those weights on the run's own test split, and a model card go
+to src/deeplense/weights/NAME.
 """
 
 import shutil
@@ -9,25 +10,68 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from deeplense.core.run_folder import SHIPPED, RunFolder
+import deeplense
+from deeplense.core.run_folder import SHIPPED, RunFolder, find_run
+
+CARD = """\
+# {name}@deeplense
+
+`{model[name]}`, {model[parameters]:,} parameters, half precision. Classes: {classes}.
+Images of {shape} (channels × height × width), as the recipe stores them, unscaled.
+
+- Data: `{data[name]}`, simulated (recipe `{recipe}`); {data[n_train]:,} training and {data[n_validation]:,} validation
+  images. The best epoch was chosen on validation.
+- Made by `{command}`, deeplense {version}, seed {seed}; then halved in precision and judged.
+- Test split, {n:,} images, 95 % intervals:
+
+| mark | value | interval |
+| --- | --- | --- |
+{rows}
+
+Limits: every training image has the same macro lens, source shape, instrument and noise. On images of another survey,
+another scale or another unit the answers mean nothing, however sure they look.
+"""
 
 
 def ship(run: RunFolder, name: str) -> Path:
     """Return the folder of the shipped model."""
-    folder = SHIPPED / name
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {
-        key: value.half() if value.is_floating_point() else value for key, value in load_file(run.weights).items()
-    }
-    save_file(weights, folder / "model.safetensors")
-    config = run.config()
-    config["run_id"] = name
+    shipped = RunFolder(SHIPPED / name)
+    shutil.rmtree(shipped.path, ignore_errors=True)
+    shipped.path.mkdir(parents=True)
+    tensors = load_file(run.weights)
+    save_file({key: t.half() if t.is_floating_point() else t for key, t in tensors.items()}, shipped.weights)
+    shutil.copy(run.path / "history.json", shipped.path)
+    config = run.config() | {"run_id": name}
+    shipped.write_config(config)
+    judged = RunFolder(run.path.with_name(f"{name}-half"))
+    shutil.copytree(shipped.path, judged.path)
+    deeplense.evaluate(run_id=str(judged.path))
+    shutil.move(judged.path / "metrics.json", shipped.path)
+    shutil.rmtree(judged.path)
     config["dataset"]["path"] = config["dataset"]["name"]
-    RunFolder(folder).write_config(config)
-    for document in ("history.json", "metrics.json"):
-        shutil.copy(run.path / document, folder / document)
-    return folder
+    shipped.write_config(config)
+    (shipped.path / "README.md").write_text(card(shipped), encoding="utf-8")
+    return shipped.path
+
+
+def card(run: RunFolder) -> str:
+    """Return the model card, every number from the run's own record."""
+    config, marks = run.config(), run.metrics()
+    rows = [f"| {name} | {m['value']:.4f} | {m['low']:.4f} – {m['high']:.4f} |" for name, m in marks.items()]
+    return CARD.format(
+        name=run.id,
+        model=config["model"],
+        data=config["dataset"],
+        recipe=run.id,
+        classes=", ".join(config["labels"]),
+        shape=" × ".join(map(str, config["image_shape"])),
+        command=config["command"],
+        version=config["deeplense_version"],
+        seed=config["options"]["seed"],
+        n=marks["accuracy"]["n"],
+        rows="\n".join(rows),
+    )
 
 
 if __name__ == "__main__":
-    print(ship(RunFolder(Path(sys.argv[1])), sys.argv[2]))
+    print(ship(find_run(sys.argv[1]), sys.argv[2]))

@@ -11,7 +11,7 @@ from deeplense.core.config import Bounds, Config, Count
 from deeplense.core.console import note, table
 from deeplense.core.errors import InvalidDataset
 from deeplense.core.files import atomic, write_json
-from deeplense.core.run_folder import RunFolder
+from deeplense.core.run_folder import RUNS, SHIPPED, RunFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -89,7 +89,8 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
         )
     marks = model.task.marks_with_intervals(answers, images.targets.numpy())
     is_own = dataset.path.absolute() == known.absolute() and options.split == "test"
-    folder = run.path if is_own else run.path / f"{dataset.path.name}-{options.split}"
+    home = RUNS / options.run_id if run.path.parent == SHIPPED else run.path  # the package itself stays as it is
+    folder = home if is_own else home / f"{dataset.path.name}-{options.split}"
     _write(RunFolder(folder), model.task.columns(answers), images, marks, options.split)
     _write_tables(folder, model.task.tables(answers, images.targets.numpy()))
     _write_mistakes(folder, answers, images, model.labels)
