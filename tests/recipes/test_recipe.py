@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
+from deeplense.core.seeding import image_stream, stable_key
 from deeplense.recipes.recipe import (
     Prior,
     Recipe,
@@ -33,6 +34,20 @@ TABLE: dict[str, Any] = {
     "source": {"R_sersic": 0.2, "magnitude": 20.0},
     "observation": {"noise": "background_and_shot"},
     "classes": {"no_sub": {"kind": "none"}},
+}
+
+
+# source_center_x and six pixels of the middle row of train/<class>/000000, seed 0, version 1
+PINNED: dict[tuple[str, str], tuple[float, list[float]]] = {
+    ("model_i", "no_sub"): (-0.14486377271362452, [13.0, 33.0, 0.0, 0.0, 345.0, 25.0]),
+    ("model_i", "cdm"): (-0.14472706104755553, [7.0, 12.0, 0.0, 0.0, 64.0, 9.0]),
+    ("model_i", "axion"): (0.020337778032528286, [0.0, 48.0, 0.0, 0.0, 29.0, 12.0]),
+    ("model_ii", "no_sub"): (-0.14486377271362452, [0.036543, 2.134241, 0.046754, 0.218616, 0.753474, 0.00541]),
+    ("model_ii", "cdm"): (-0.14472706104755553, [0.024337, 0.56943, 0.047367, 0.170608, 0.458363, 0.01205]),
+    ("model_ii", "axion"): (0.020337778032528286, [0.011799, 0.265034, 0.141571, 0.072004, 0.340997, 0.041537]),
+    ("model_iii", "no_sub"): (-0.14486377271362452, [1.421828, 2.715607, 0.084168, 0.503183, 8.917463, 0.298922]),
+    ("model_iii", "cdm"): (-0.14472706104755553, [0.757243, 1.667977, 0.095289, 0.362441, 2.574937, 0.31361]),
+    ("model_iii", "axion"): (0.020337778032528286, [0.210409, 1.830089, 0.304347, 0.125778, 0.840547, 0.660263]),
 }
 
 
@@ -147,6 +162,28 @@ def test_priors_transform_uniform_numbers() -> None:
     np.testing.assert_allclose(Prior(uniform=(-1.0, 3.0)).transform(u), [-1, 0, 3])
     np.testing.assert_allclose(Prior(log_uniform=(1.0, 16.0)).transform(u), [1, 2, 16])
     np.testing.assert_allclose(Prior(log_uniform=(1000.0, 3162.2776601683795)).transform(u), 10 ** (3 + 0.5 * u))
+
+
+@pytest.mark.parametrize(("name", "label"), list(PINNED))
+def test_the_first_image_is_pinned(name: str, label: str) -> None:
+    # a change here changes every dataset: raise the version of the recipe with it
+    recipe = load_recipe(name)
+    drawn = draw(recipe, 0, [Sample("train", label, 0)])
+    center, values = PINNED[name, label]
+    middle = recipe.n_pixels // 2
+    pixels = drawn.image[0, 0, middle, middle // 2 :: middle // 5][:6].numpy()
+    assert recipe.version == 1
+    assert drawn.parameters[0]["source_center_x"] == pytest.approx(center, rel=1e-14)
+    np.testing.assert_allclose(pixels, values, rtol=0, atol=0 if name == "model_i" else 1e-4 * max(values))
+
+
+def test_noise_does_not_reuse_the_numbers_of_the_scene() -> None:
+    recipe, sample = load_recipe("model_ii"), Sample("train", "no_sub", 0)
+    drawn = draw(recipe, 3, [sample], torch.float64)
+    noise = ((drawn.image - drawn.expected) / drawn.variance.sqrt())[0, 0]
+    scene, other = (image_stream(3, stable_key(*sample), purpose).standard_normal((64, 64)) for purpose in (0, 1))
+    np.testing.assert_allclose(noise, other, atol=1e-9)
+    assert not np.isclose(noise, scene).any(), "scene and noise come from one stream"
 
 
 def test_samples_come_split_by_split_with_classes_in_turn() -> None:

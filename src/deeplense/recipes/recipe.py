@@ -26,7 +26,7 @@ from deeplense.sky.mass import SIE, MassProfile, Shear
 from deeplense.sky.scene import Scene
 from deeplense.sky.substructure import POPULATIONS, Parameters, Population
 
-SCENE_STREAM, NOISE_STREAM = 0, 1
+NOISE_STREAM = 1  # the scene has stream 0
 
 
 @dataclass(frozen=True)
