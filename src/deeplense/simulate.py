@@ -211,8 +211,8 @@ def _announce(recipe: Recipe, n: int, folder: Path) -> None:
             "a disk with room for the images",
             "choose another --out, or fewer images with --train, --validation, --test",
         )
-    probe = [Sample("probe", label, k) for label in recipe.labels for k in range(8)]
-    draw(recipe, 0, probe)  # the first call pays for start-up
+    probe = [Sample("probe", label, k) for k in range(32) for label in recipe.labels]
+    draw(recipe, 0, probe[:8])  # the first call pays for start-up
     begin = time.monotonic()
     draw(recipe, 0, probe)
     seconds = (time.monotonic() - begin) / len(probe) * n

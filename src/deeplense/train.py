@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import subprocess
 import sys
@@ -217,30 +218,20 @@ def _prepare(
     if accelerator.is_main_process:
         for sentence in (*dataset.problems, *getattr(network.backbone, "notes", ())):
             note(str(sentence))
-    if config:
-        normalisation = Normalisation.from_mapping(config["normalisation"])
-    else:
+    if not config:
         normalisation = fit_normalisation(options.normalise, train.sample(SAMPLE_FOR_NORMALISATION))
-        symmetry = _symmetry(options, dataset)
-        config = _record(run, settings | {"symmetry": symmetry}, dataset)
+        config = _record(run, settings | {"symmetry": _symmetry(options, dataset)}, dataset)
         config |= {"asked": options.as_dict(), "normalisation": normalisation.as_dict()}
         config["image_shape"] = list(train.image_shape)
         config["model"]["parameters"] = sum(p.numel() for p in network.parameters())
         config["dataset"] |= {"n_train": len(train), "n_validation": len(validation)}
         if accelerator.is_main_process:
             run.write_config(config)
+    normalisation = Normalisation.from_mapping(config["normalisation"])
     augmentation = Augmentation(config["options"]["symmetry"], options.random_rotation, options.random_zoom)
-    plan = Plan(
-        epochs=options.epochs,
-        batch_size=options.batch_size,
-        optimizer=options.optimizer,
-        lr=options.lr,
-        weight_decay=options.weight_decay,
-        schedule=options.schedule if options.decay_lr else "constant",
-        patience=options.patience,
-        seed=options.seed,
-        log_interval=options.log_interval,
-    )
+    plan = Plan(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Plan)})
+    if not options.decay_lr:
+        plan = dataclasses.replace(plan, schedule="constant")
     return Trainer(task, network, train, validation, normalisation, augmentation, plan, run, accelerator), config
 
 
@@ -251,10 +242,12 @@ def _resolve_model(options: TrainOptions) -> dict[str, Any]:
 
 
 def _loader(dataset: Dataset, split: str, options: TrainOptions) -> Loader:
-    """Return the images of a split; every class must be in it."""
+    """Return the labelled images of a split; every class must be in it."""
     from deeplense.data.loader import Loader
 
-    loader = Loader(dataset, dataset.indices(split), crop=options.crop, workers=options.workers)
+    rows = dataset.indices(split)
+    labelled = rows[dataset.targets()[rows] >= 0]
+    loader = Loader(dataset, labelled, crop=options.crop, workers=options.workers)
     present = set(loader.targets.tolist())
     if missing := [label for i, label in enumerate(dataset.labels) if i not in present]:
         raise InvalidDataset(
@@ -305,7 +298,9 @@ def _command() -> str:
 
 def _git_commit() -> str | None:
     """Return the commit of the source tree the package runs from; None for an installed package."""
-    where = Path(__file__).parent
+    where = Path(__file__).parents[2]
+    if not (where / "pyproject.toml").is_file():  # installed, perhaps below some other repository
+        return None
     try:
         answer = subprocess.run(
             ["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, timeout=5, check=False
