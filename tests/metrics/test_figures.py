@@ -138,3 +138,10 @@ def test_stretch_keeps_the_order_and_the_scale_does_not_matter():
 )
 def test_intervals_are_printed_as_precisely_as_they_are_known(low, high, text):
     assert str(Interval(0.9934, low, high, 100)) == text
+
+
+def test_a_wide_range_of_losses_has_plain_numbers_on_its_axis() -> None:
+    history = [{"epoch": epoch, "train_loss": 10.0**-epoch} for epoch in range(1, 5)]
+    picture = figures.svg(figures.history_figure(history, {"train_loss": "training"}, "loss"))
+    assert "mathdefault" not in picture
+    assert "0.001" in picture

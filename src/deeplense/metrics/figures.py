@@ -162,6 +162,8 @@ def history_figure(history: Sequence[Mapping[str, float]], curves: Mapping[str, 
     values = [record[key] for key, _ in present for record in history if key in record]
     if values and 0 < 20 * min(values) < max(values):
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")  # powers of ten would need mathtext, which the style turns off
+        axes.yaxis.set_minor_formatter("")
     if present:
         axes.legend(loc="best")
     return figure
