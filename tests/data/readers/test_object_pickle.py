@@ -274,10 +274,10 @@ REASONS = ("items", "items", "items", "decoded again", "nothing in it", "items",
 
 @pytest.mark.parametrize(("bomb", "reason"), list(zip(BOMBS, REASONS, strict=True)))
 def test_bombs_do_not_go_off(tmp_path: Path, bomb: str, reason: str) -> None:
-    path, started = write(tmp_path, behind_a_header(objects(BOMBS[bomb], 1) + b".", (1,))), time.monotonic()
+    path, started = write(tmp_path, behind_a_header(objects(BOMBS[bomb], 1) + b".", (1,))), time.process_time()
     with pytest.raises(CorruptFile, match=f"axion_sim_1.*{reason}"):
         read_npy(path)
-    assert time.monotonic() - started < 60
+    assert time.process_time() - started < 30
 
 
 @settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
