@@ -14,9 +14,8 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 def test_the_gradient_finds_the_source(capsys: pytest.CaptureFixture[str]) -> None:
     runpy.run_path(str(EXAMPLES / "differentiable_lens.py"), run_name="__main__")
-    true, fitted, chi2 = (
-        [float(number) for number in re.findall(r"[+-]?\d+\.\d+", line)] for line in capsys.readouterr().out.splitlines()
-    )
+    lines = capsys.readouterr().out.splitlines()
+    true, fitted, chi2 = ([float(number) for number in re.findall(r"[+-]?\d+\.\d+", line)] for line in lines)
     assert fitted == pytest.approx(true, abs=2e-3), "the fit is within a fiftieth of a pixel"
     assert chi2[0] == pytest.approx(1, abs=0.1)
 
