@@ -13,7 +13,9 @@ import torch
 
 from deeplense.core.config import Config
 from deeplense.instruments.instrument import Instrument, load_instrument
-from deeplense.recipes.recipe import Counts, Drawn, Lens, Observation, Prior, Recipe, Sample, Source, draw, load_recipe
+from deeplense.recipes.draw import Drawn, draw
+from deeplense.recipes.parts import Counts, Lens, Observation, Prior, Source
+from deeplense.recipes.recipe import Recipe, Sample, load_recipe
 from deeplense.sky.substructure import POPULATIONS
 
 SAMPLES = [Sample("train", "cdm", k) for k in range(2)] + [Sample("train", "axion", 0)]
@@ -159,7 +161,8 @@ def test_population(recipe: Recipe, before: Drawn, kind: str, knob: str) -> None
 @pytest.mark.parametrize("knob", CAMERA)
 def test_instrument(recipe: Recipe, before: Drawn, knob: str, monkeypatch: pytest.MonkeyPatch) -> None:
     camera = dataclasses.replace(load_instrument(recipe.instrument), **{knob: CAMERA[knob]})
-    monkeypatch.setattr("deeplense.recipes.recipe.load_instrument", lambda name: camera)
+    for reader in ("recipe", "draw"):
+        monkeypatch.setattr(f"deeplense.recipes.{reader}.load_instrument", lambda name: camera)
     assert_changed(before, pixels(recipe), knob)
 
 

@@ -12,16 +12,9 @@ import torch
 
 from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
 from deeplense.core.seeding import image_stream, stable_key
-from deeplense.recipes.recipe import (
-    Prior,
-    Recipe,
-    Sample,
-    draw,
-    draw_parameters,
-    expected_images,
-    load_recipe,
-    shipped_recipes,
-)
+from deeplense.recipes.draw import draw, draw_parameters, expected_images
+from deeplense.recipes.parts import Prior
+from deeplense.recipes.recipe import Recipe, Sample, load_recipe, shipped_recipes
 
 TABLE: dict[str, Any] = {
     "name": "mine",
@@ -175,6 +168,17 @@ def test_the_first_image_is_pinned(name: str, label: str) -> None:
     assert recipe.version == 1
     assert drawn.parameters[0]["source_center_x"] == pytest.approx(center, rel=1e-14)
     np.testing.assert_allclose(pixels, values, rtol=0, atol=0 if name == "model_i" else 1e-4 * max(values))
+
+
+@pytest.mark.parametrize("name", ["model_ii", "model_iii"])
+def test_the_noiseless_recipes_store_twice_the_expected_image(name: str) -> None:
+    clean = load_recipe(f"{name}_noiseless")
+    assert (clean.observation.noise, clean.observation.scale) == ("none", 2.0)
+    assert (clean.lens, clean.source, clean.classes) == (
+        load_recipe(name).lens,
+        load_recipe(name).source,
+        load_recipe(name).classes,
+    )
 
 
 def test_noise_does_not_reuse_the_numbers_of_the_scene() -> None:

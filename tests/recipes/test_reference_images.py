@@ -12,7 +12,8 @@ from scipy import stats
 
 from deeplense.core.seeding import image_stream, stable_key
 from deeplense.instruments.instrument import load_instrument
-from deeplense.recipes.recipe import NOISE_STREAM, draw, expected_images, load_recipe, observe
+from deeplense.recipes.draw import NOISE_STREAM, draw, expected_images, observe
+from deeplense.recipes.recipe import load_recipe
 from deeplense.sky.substructure import Parameters
 
 MODELS = {"I": "model_i", "II": "model_ii", "III": "model_iii"}
