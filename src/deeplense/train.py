@@ -220,7 +220,7 @@ def _prepare(
             note(str(sentence))
     if not config:
         normalisation = fit_normalisation(options.normalise, train.sample(SAMPLE_FOR_NORMALISATION))
-        config = _record(run, settings | {"symmetry": _symmetry(options, dataset)}, dataset)
+        config = _record(run, settings | {"symmetry": _symmetry(options, dataset, train.image_shape)}, dataset)
         config |= {"asked": options.as_dict(), "normalisation": normalisation.as_dict()}
         config["image_shape"] = list(train.image_shape)
         config["model"]["parameters"] = sum(p.numel() for p in network.parameters())
@@ -258,8 +258,14 @@ def _loader(dataset: Dataset, split: str, options: TrainOptions) -> Loader:
     return loader
 
 
-def _symmetry(options: TrainOptions, dataset: Dataset) -> Symmetry:
+def _symmetry(options: TrainOptions, dataset: Dataset, image_shape: tuple[int, int, int]) -> Symmetry:
     """Return the symmetry to augment with: as asked for, or what the dataset's recipe says is exact."""
+    if options.symmetry == "d4" and image_shape[1] != image_shape[2]:
+        raise InvalidOption(
+            f"symmetry d4 on images of {image_shape[1]}×{image_shape[2]} pixels, which a quarter turn would not fit",
+            "square images",
+            "add --crop SIZE, or use --symmetry half_turn",
+        )
     if options.symmetry != "auto":
         return options.symmetry
     recipe = getattr(dataset, "manifest", {}).get("recipe", {})
