@@ -4,7 +4,8 @@ import torch
 
 from deeplense.instruments.instrument import load_instrument
 from deeplense.instruments.optics import expose
-from deeplense.recipes.recipe import Sample, draw, load_recipe
+from deeplense.recipes.draw import draw
+from deeplense.recipes.recipe import Sample, load_recipe
 from deeplense.sky.light import Sersic
 from deeplense.sky.mass import SIE, Shear
 from deeplense.sky.scene import Scene

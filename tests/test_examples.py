@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from deeplense.recipes.recipe import draw, load_recipe
+from deeplense.recipes.draw import draw
+from deeplense.recipes.recipe import load_recipe
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

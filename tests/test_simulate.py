@@ -22,6 +22,7 @@ from deeplense.core.files import CannotWrite, sha256
 from deeplense.data import shards
 from deeplense.data.dataset import open_dataset
 from deeplense.recipes import recipe as recipes
+from deeplense.recipes.draw import draw
 from deeplense.simulate import SimulateOptions, ensure, simulate
 
 COUNTS = {"train": 5, "validation": 2, "test": 2}
@@ -107,7 +108,7 @@ import os, resource, signal, sys
 from pathlib import Path
 from deeplense.cli import main
 from deeplense.data import shards
-from deeplense.recipes import recipe  # imported once, for all the children
+from deeplense.recipes import draw  # imported once, for all the children
 
 root, rows, files = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3:]
 shards.ROWS_PER_SHARD = rows
@@ -381,7 +382,7 @@ def test_every_drawn_parameter_is_in_the_catalogue(name: str, tmp_path: Path) ->
     dataset = open_dataset(simulate(recipe=name, train=3, validation=0, test=0, seed=5, out=tmp_path / "set"))
     recipe = recipes.load_recipe(name)
     samples = [recipes.Sample("train", label, k) for k in range(3) for label in recipe.labels]
-    drawn = recipes.draw(recipe, 5, samples)
+    drawn = draw(recipe, 5, samples)
     assert np.array_equal(dataset.images(range(9)), drawn.image.numpy())
     for row, sample, parameters in zip(dataset.catalogue.to_pylist(), samples, drawn.parameters, strict=True):
         identity = {"id": sample.id, "label": sample.label, "split": "train", "seed": 5}
@@ -401,7 +402,7 @@ def test_a_recipe_is_simulated_once_into_the_cache(
     assert first.parent == workplace / "cache" and len(open_dataset(first)) == 12
     notice = capsys.readouterr().err
     assert re.search(r"simulating 12 images of model_ii \(\d+ MB, about \d+ s\)", notice), notice
-    monkeypatch.setattr(recipes, "draw", lambda *_: pytest.fail("a complete set was drawn again"))
+    monkeypatch.setattr("deeplense.recipes.draw.draw", lambda *_: pytest.fail("a complete set was drawn again"))
     assert ensure(tiny(workplace)) == first
 
 

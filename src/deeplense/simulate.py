@@ -200,7 +200,8 @@ def _must_agree(facts: dict[str, Any], found: Any, folder: Path) -> None:
 
 def _announce(recipe: Recipe, n: int, folder: Path) -> None:
     """Say how much will be made, how long it takes and where; refuse when it cannot fit the disk."""
-    from deeplense.recipes.recipe import Sample, draw
+    from deeplense.recipes.draw import draw
+    from deeplense.recipes.recipe import Sample
 
     size = n * recipe.n_pixels**2 * (2 if recipe.observation.dtype == "uint16" else 4)
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
@@ -223,7 +224,8 @@ def _schema(recipe: Recipe) -> pa.Schema:
     """Return the catalogue's columns: identity, and every parameter that some class draws."""
     import pyarrow as pa
 
-    from deeplense.recipes.recipe import Sample, draw_parameters
+    from deeplense.recipes.draw import draw_parameters
+    from deeplense.recipes.recipe import Sample
 
     columns: list[pa.Field[Any]] = [pa.field(name, pa.string()) for name in ("id", "label", "split")]
     parameters: dict[str, pa.Field[Any]] = {}
@@ -237,7 +239,7 @@ def _schema(recipe: Recipe) -> pa.Schema:
 def _catalogue_rows(recipe: Recipe, seed: int, samples: list[Sample]) -> Iterator[list[dict[str, Any]]]:
     """Yield the catalogue in batches; parameters are drawn again here, since each depends on seed and sample alone."""
     from deeplense.data.shards import ROWS_PER_SHARD
-    from deeplense.recipes.recipe import draw_parameters
+    from deeplense.recipes.draw import draw_parameters
 
     for first in range(0, len(samples), ROWS_PER_SHARD):
         rows: list[dict[str, Any]] = []
@@ -252,7 +254,7 @@ def _write_rows(recipe: Recipe, seed: int, samples: list[Sample], path: Path) ->
     import numpy as np
 
     from deeplense.data.shards import write_shard
-    from deeplense.recipes.recipe import draw
+    from deeplense.recipes.draw import draw
 
     batches = [samples[i : i + ROWS_PER_DRAW] for i in range(0, len(samples), ROWS_PER_DRAW)]
     images = np.concatenate([draw(recipe, seed, batch).image.numpy() for batch in batches])

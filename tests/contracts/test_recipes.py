@@ -13,16 +13,8 @@ import pytest
 import torch
 
 from deeplense.instruments.instrument import load_instrument
-from deeplense.recipes.recipe import (
-    Drawn,
-    Recipe,
-    Sample,
-    draw,
-    draw_parameters,
-    expected_images,
-    load_recipe,
-    shipped_recipes,
-)
+from deeplense.recipes.draw import Drawn, draw, draw_parameters, expected_images
+from deeplense.recipes.recipe import Recipe, Sample, load_recipe, shipped_recipes
 from deeplense.sky.mass import MassProfile
 from deeplense.sky.substructure import POPULATIONS
 

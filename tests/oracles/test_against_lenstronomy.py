@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from deeplense.instruments.instrument import load_instrument
-from deeplense.recipes.recipe import expected_images, load_recipe
+from deeplense.recipes.draw import expected_images
+from deeplense.recipes.recipe import load_recipe
 from deeplense.sky.cosmology import comoving_distance, theta_E2_per_solar_mass
 from deeplense.sky.ellipticity import axis_ratio_and_angle
 from deeplense.sky.light import Sersic, sersic_flux
