@@ -49,7 +49,7 @@ class Config:
     def __post_init__(self) -> None:
         # a class is hashable, but mypy asks its instances
         for name, hint in _hints(type(self)).items():  # type: ignore[arg-type]
-            value = _checked(getattr(self, name), hint, name.replace("_", "-"))
+            value = _checked(getattr(self, name), hint, name)
             object.__setattr__(self, name, value)
 
     @classmethod
