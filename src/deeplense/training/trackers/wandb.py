@@ -99,7 +99,7 @@ class WandB(Service):
             reinit="create_new",  # a session of the user's own in this process is left alone
             mode=mode,
             dir=str(self._folder),
-            group=config["dataset"]["name"],
+            group=Path(config["dataset"]["name"]).name,
             job_type="train",
             config=_flat(config),
             settings=settings,
