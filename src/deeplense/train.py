@@ -144,8 +144,9 @@ def train(options: TrainOptions | None = None, /, **fields: Any) -> Path:
         note(f"run {run.id} is finished: {run.path}")
         return run.path
     from deeplense.training.devices import make_accelerator
-    from deeplense.training.trackers import start_tracker
+    from deeplense.training.trackers import require_tracker, start_tracker
 
+    require_tracker(options.tracker)
     accelerator = make_accelerator(options.device, options.precision)
     run = run or _new_run()
     trainer, config = _prepare(options, run, config, accelerator)
