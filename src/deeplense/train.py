@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from deeplense.core.config import Bounds, Config, Count, Fraction, NonNegative, Positive
 from deeplense.core.console import note
 from deeplense.core.errors import InvalidDataset, InvalidOption
+from deeplense.core.files import remove_leftovers
 from deeplense.core.run_folder import RUNS, RunFolder, find_run, new_run_id
 
 if TYPE_CHECKING:
@@ -149,6 +150,8 @@ def train(options: TrainOptions | None = None, /, **fields: Any) -> Path:
     require_tracker(options.tracker)
     accelerator = make_accelerator(options.device, options.precision)
     run = run or _new_run()
+    if accelerator.is_main_process:
+        remove_leftovers(run.path)
     trainer, config = _prepare(options, run, config, accelerator)
     with start_tracker(options.tracker, run, config) as tracker:
         trainer.on_epoch = lambda record, answers: tracker.log_epoch(
