@@ -60,6 +60,14 @@ def small_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return train(dataset=str(small_set), epochs=2, batch_size=24, device="cpu", out=out)
 
 
+@pytest.fixture(scope="session")
+def small_tree(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the images of `small_set` as a foreign layout, {split}/{class}/*.npy; to be read only."""
+    from deeplense.describe import export
+
+    return export(str(small_set), tmp_path_factory.mktemp("small") / "tree")
+
+
 @pytest.fixture
 def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Return an empty current directory with its own cache: what a test writes by default lands there."""
