@@ -21,7 +21,7 @@ from deeplense.train import TrainOptions, train
 from deeplense.version import __version__
 
 SWITCHES = ("0", "1", "true", "false")
-SYNONYMS = {"--weights": "--pretrained", "--dataset-path": "--dataset"}
+SYNONYMS = {"--weights": "--pretrained"}
 BAD_INPUT = 2
 
 app = App(
