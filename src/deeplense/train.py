@@ -175,20 +175,29 @@ def _begin_or_resume(options: TrainOptions) -> tuple[TrainOptions, RunFolder | N
     if options.resume is not None:
         run = find_run(options.resume)
         config = run.config()
-        return TrainOptions.from_mapping(config["asked"]), run, config
+        return _asked(run, config), run, config
     if options.out is None:
         return options, None, {}
     run = RunFolder(options.out)
     if not run.exists():
         return options, run, {}
-    config, asked = run.config(), options.as_dict()
-    if different := [name for name, value in asked.items() if config["asked"].get(name) != value]:
+    config = run.config()
+    before = _asked(run, config).as_dict()
+    if different := [name for name, value in options.as_dict().items() if before[name] != value]:
         raise InvalidOption(
             f"{run.path} holds a run with another {', '.join(different)}",
             "the options it was begun with, or a new folder",
             "choose another --out, or remove the folder",
         )
     return options, run, config
+
+
+def _asked(run: RunFolder, config: dict[str, Any]) -> TrainOptions:
+    """Return the options that a run was begun with."""
+    try:
+        return TrainOptions.from_mapping(config["asked"])
+    except (KeyError, TypeError, InvalidOption) as error:
+        raise run.odd_config(error) from error
 
 
 def _new_run() -> RunFolder:
@@ -231,8 +240,11 @@ def _prepare(
         config["dataset"] |= {"n_train": len(train), "n_validation": len(validation)}
         if accelerator.is_main_process:
             run.write_config(config)
-    normalisation = Normalisation.from_mapping(config["normalisation"])
-    augmentation = Augmentation(config["options"]["symmetry"], options.random_rotation, options.random_zoom)
+    try:
+        normalisation = Normalisation.from_mapping(config["normalisation"])
+        augmentation = Augmentation(config["options"]["symmetry"], options.random_rotation, options.random_zoom)
+    except (KeyError, TypeError, InvalidOption) as error:
+        raise run.odd_config(error) from error
     plan = Plan(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Plan)})
     if not options.decay_lr:
         plan = dataclasses.replace(plan, schedule="constant")

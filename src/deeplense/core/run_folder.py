@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deeplense.core.errors import MissingFile, UnknownName, nearest
+from deeplense.core.errors import CorruptFile, DeepLenseError, MissingFile, UnknownName, nearest
 from deeplense.core.files import read_json, write_json
 
 RUNS = Path("runs")
@@ -64,7 +64,20 @@ class RunFolder:
 
     def config(self) -> dict[str, Any]:
         """Return the resolved configuration, with labels, image shape, normalisation and code version."""
-        return dict(self._document("config.json"))
+        config = self._document("config.json")
+        if not isinstance(config, dict):
+            raise self.odd_config(f"it is a {type(config).__name__}")
+        return config
+
+    def odd_config(self, why: object) -> CorruptFile:
+        """Return the error for a configuration that lacks what training writes, or holds something else."""
+        found = why.found if isinstance(why, DeepLenseError) else str(why) if isinstance(why, str) else repr(why)
+        return CorruptFile(
+            self.path / "config.json",
+            f"a field is missing or odd ({found})",
+            "the record that `deeplense train` writes",
+            "restore it from a copy, or train again into another folder",
+        )
 
     def history(self) -> list[dict[str, float]]:
         """Return one record per finished epoch."""

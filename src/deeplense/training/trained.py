@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -12,7 +13,8 @@ from accelerate import Accelerator
 from jaxtyping import Float32
 from torch import nn
 
-from deeplense.core.errors import CorruptFile, InvalidDataset, MissingFile
+from deeplense.core.config import Config
+from deeplense.core.errors import DeepLenseError, InvalidDataset, MissingFile
 from deeplense.core.run_folder import RunFolder, find_run
 from deeplense.data.loader import Loader
 from deeplense.data.readers.files import read_image
@@ -22,6 +24,27 @@ from deeplense.tasks.task import TASKS, Task
 from deeplense.training.devices import Device, make_accelerator
 from deeplense.training.loop import predict_all
 from deeplense.training.trackers import fetch_from_wandb
+
+
+@dataclass(frozen=True)
+class Record(Config):
+    """What a run's config.json must hold for its model to answer.
+
+    Parameters
+    ----------
+    task, labels
+        What was learnt.
+    image_shape, normalisation
+        What the network was fed with.
+    options
+        What was asked for; the model among it.
+    """
+
+    task: str
+    labels: tuple[str, ...]
+    image_shape: tuple[int, int, int]
+    normalisation: Normalisation
+    options: dict[str, object]
 
 
 @dataclass(frozen=True)
@@ -59,20 +82,20 @@ class TrainedModel:
         config = run.config()
         accelerator = make_accelerator(device, "fp32")
         try:
-            task = TASKS[config["task"]](config["labels"])  # type: ignore[call-arg]
-            settings = config["options"] | {"pretrained": "0"}
-            network = task.network(tuple(config["image_shape"]), settings)
-            normalisation = Normalisation.from_mapping(config["normalisation"])
-        except (KeyError, TypeError) as error:
-            raise CorruptFile(
-                run.path / "config.json", f"a field is missing or odd ({error!r})", "the record that training wrote"
-            ) from error
+            record = Record(**{field.name: config[field.name] for field in dataclasses.fields(Record)})
+            task = TASKS[record.task](record.labels)  # type: ignore[call-arg]
+            network = task.network(record.image_shape, record.options | {"pretrained": "0"})
+            crop: Any = record.options["crop"]
+            if not isinstance(crop, int | None):
+                raise TypeError(f"a crop of {crop!r}")
+        except (DeepLenseError, KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise run.odd_config(error) from error
         if not run.weights.is_file():
             raise MissingFile(
                 f"the run {run.id} has no weights", f"the file {run.weights}", "train it to the end of its first epoch"
             )
         load_weights(network, run.weights)
-        return cls(run, config, task, network.to(accelerator.device).eval(), normalisation, accelerator)
+        return cls(run, config, task, network.to(accelerator.device).eval(), record.normalisation, accelerator)
 
     @property
     def labels(self) -> tuple[str, ...]:
