@@ -120,7 +120,7 @@ class TrainedModel:
         """
         image = read_image(path)
         if self.crop is not None and min(image.shape[-2:]) >= self.crop:
-            image = np.ascontiguousarray(centre_crop(torch.from_numpy(image), self.crop).numpy())
+            image = centre_crop(torch.tensor(image), self.crop).contiguous().numpy()  # a file's array may be read-only
         self._check_shape(image.shape, path)
         return image
 

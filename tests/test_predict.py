@@ -1,0 +1,202 @@
+"""Prediction: one row per image, in order, and a reason where there is no answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.csv
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+
+from deeplense.cli import main
+from deeplense.core.errors import InvalidOption, MissingFile
+from deeplense.evaluate import evaluate
+from deeplense.predict import PredictOptions, UnreadableImages, predict
+from deeplense.train import train
+from deeplense.training.trained import TrainedModel
+
+COLUMNS = ["file", "prediction", "p_no_sub", "p_cdm", "p_axion", "error"]
+ANSWERS = COLUMNS[1:5]
+
+
+@pytest.fixture
+def ask(small_run: Path, workplace: Path) -> Any:
+    """Return a function that predicts with a small run and returns the table's rows."""
+
+    def run(*files: Path, **options: Any) -> list[dict[str, Any]]:
+        defaults = {"run_id": str(small_run), "files": files, "device": "cpu", "out": Path("out.parquet")}
+        out = predict(**defaults | options)
+        return pq.read_table(out).to_pylist()
+
+    return run
+
+
+def image(path: Path, value: float = 0.0, shape: tuple[int, ...] = (64, 64)) -> Path:
+    np.save(path, np.random.default_rng(1).normal(value, 1, shape).astype(np.float32))
+    return path
+
+
+def test_the_answers_are_those_of_the_evaluation(ask: Any, small_run: Path, small_tree: Path, workplace: Path) -> None:
+    run = Path(shutil.copytree(small_run, workplace / "copy"))
+    evaluate(run_id=str(run), device="cpu")
+    stored = {row["id"]: row for row in pq.read_table(run / "predictions.parquet").to_pylist()}
+    rows = ask(small_tree / "test", batch_size=7)
+    assert len(rows) == 24
+    for row in rows:
+        path = Path(row["file"])
+        twin = stored[f"test/{path.parent.name}/{path.stem}"]
+        assert row["prediction"] == twin["prediction"]
+        assert [row[name] for name in ANSWERS[1:]] == pytest.approx([twin[name] for name in ANSWERS[1:]], abs=1e-5)
+        assert row["error"] is None
+
+
+def test_rows_come_in_the_order_of_the_files_and_folders_are_sorted(ask: Any, workplace: Path) -> None:
+    (workplace / "deep" / "er").mkdir(parents=True)
+    names = ["deep/b.npy", "deep/a.npy", "deep/er/c.npy", "z.npy"]
+    for name in names:
+        image(workplace / name)
+    rows = ask(workplace / "z.npy", workplace / "deep", workplace / "z.npy")
+    found = [str(Path(row["file"]).relative_to(workplace)) for row in rows]
+    assert found == ["z.npy", "deep/a.npy", "deep/b.npy", "deep/er/c.npy", "z.npy"]
+    assert list(rows[0]) == COLUMNS
+
+
+def test_pictures_are_read_as_in_training(ask: Any, workplace: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (64, 64)).astype(np.uint8)
+    Image.fromarray(pixels).save(workplace / "a.png")
+    np.save(workplace / "b.npy", pixels)
+    picture, array = ask(workplace / "a.png", workplace / "b.npy")
+    assert [picture[name] for name in ANSWERS] == [array[name] for name in ANSWERS]
+
+
+def spoil(path: Path, how: str) -> Path:
+    if how == "text":
+        path.write_text("this is no image")
+    elif how == "empty":
+        path.write_bytes(b"")
+    elif how == "nan":
+        np.save(path, np.full((64, 64), np.nan))
+    elif how == "small":
+        np.save(path, np.zeros((10, 10)))
+    elif how == "bands":
+        np.save(path, np.zeros((3, 64, 64)))
+    return path
+
+
+@pytest.mark.parametrize("how", ["text", "empty", "nan", "small", "bands"])
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+def test_an_image_that_cannot_be_read_gets_a_row_that_says_why(
+    small_run: Path, workplace: Path, how: str, suffix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [image(workplace / "a.npy"), spoil(workplace / "b.npy", how), image(workplace / "c.npy")]
+    out = workplace / f"out{suffix}"
+    assert main(["predict", str(small_run), *map(str, files), "--out", str(out), "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert "1 of 3 images" in said and "expected:" in said and "to do:" in said and "Traceback" not in said
+    table = pyarrow.csv.read_csv(out) if suffix == ".csv" else pq.read_table(out)
+    rows = table.to_pylist()
+    assert [Path(row["file"]).name for row in rows] == ["a.npy", "b.npy", "c.npy"]
+    assert rows[1]["error"] and rows[1]["prediction"] in (None, "") and rows[1]["p_cdm"] is None
+    for row in (rows[0], rows[2]):
+        assert not row["error"]
+        assert row["prediction"] in ("no_sub", "cdm", "axion")
+        assert sum(row[name] for name in ANSWERS[1:]) == pytest.approx(1, abs=1e-5)
+
+
+def test_when_no_image_can_be_read_the_table_says_so_for_each(ask: Any, workplace: Path) -> None:
+    files = [spoil(workplace / f"{how}.npy", how) for how in ("text", "nan")]
+    with pytest.raises(UnreadableImages, match="2 of 2"):
+        ask(*files)
+    assert all(row["error"] for row in pq.read_table("out.parquet").to_pylist())
+
+
+# ---- no dead knobs
+
+
+def test_every_option_has_a_test_here() -> None:
+    fields = {field.name for field in dataclasses.fields(PredictOptions)}
+    assert fields == {"run_id", "files", "out", "batch_size", "device"}
+
+
+def test_run_id_and_files(ask: Any, small_run: Path, small_set: Path, workplace: Path) -> None:
+    one, other = ask(image(workplace / "a.npy"), image(workplace / "b.npy", 5.0))
+    assert one["p_cdm"] != other["p_cdm"], "the images differ and the answers do not"
+    second = train(dataset=str(small_set), epochs=1, seed=1, device="cpu", out=workplace / "second")
+    assert ask(workplace / "a.npy", run_id=str(second))[0]["p_cdm"] != one["p_cdm"], "another run answers the same"
+
+
+@pytest.mark.parametrize("out", [Path("new/answers.csv"), Path("answers.parquet")])
+def test_out(small_run: Path, workplace: Path, out: Path) -> None:
+    assert predict(run_id=str(small_run), files=[str(image(workplace / "a.npy"))], out=out, device="cpu") == out
+    table = pyarrow.csv.read_csv(out) if out.suffix == ".csv" else pq.read_table(out)
+    assert table.column_names == COLUMNS and table.num_rows == 1
+
+
+def test_the_default_table_is_csv(small_run: Path, workplace: Path) -> None:
+    assert predict(run_id=str(small_run), files=[image(workplace / "a.npy")]) == Path("predictions.csv")
+    assert pyarrow.csv.read_csv("predictions.csv").num_rows == 1
+
+
+@pytest.mark.parametrize("out", ["answers.txt", "answers", "answers.csv.gz"])
+def test_a_table_of_another_kind_is_refused_before_any_work(small_run: Path, workplace: Path, out: str) -> None:
+    with pytest.raises(InvalidOption, match=out):
+        predict(run_id=str(small_run), files=[image(workplace / "a.npy")], out=out)
+    assert not (workplace / out).exists()
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_batch_size(ask: Any, workplace: Path, size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    real = TrainedModel.answer
+    monkeypatch.setattr(TrainedModel, "answer", lambda self, batch: (sizes.append(len(batch)), real(self, batch))[1])
+    files = [image(workplace / f"{i}.npy", i) for i in range(5)]
+    rows = ask(*files, batch_size=size)
+    assert sizes == {1: [1] * 5, 2: [2, 2, 1], 5: [5]}[size]
+    alone = [ask(file)[0]["p_cdm"] for file in files]
+    assert [row["p_cdm"] for row in rows] == pytest.approx(alone, abs=1e-5), "an answer went to the wrong image"
+    assert len(set(alone)) == 5
+
+
+def test_device(ask: Any, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(InvalidOption, match="no cuda"):
+        ask(image(workplace / "a.npy"), device="cuda")
+
+
+# ---- what is named must be there
+
+
+def test_a_file_that_is_not_there_is_an_error_before_any_work(ask: Any, workplace: Path) -> None:
+    with pytest.raises(MissingFile, match=r"nowhere\.npy"):
+        ask(image(workplace / "a.npy"), workplace / "nowhere.npy")
+    assert not Path("out.parquet").exists()
+
+
+def test_a_folder_without_images_is_an_error(ask: Any, workplace: Path) -> None:
+    (workplace / "empty").mkdir()
+    (workplace / "empty" / "notes.txt").write_text("")
+    with pytest.raises(MissingFile, match="empty") as caught:
+        ask(workplace / "empty")
+    assert ".npy" in caught.value.expected
+
+
+def test_no_file_at_all_is_an_error(ask: Any) -> None:
+    with pytest.raises(InvalidOption, match="no image is named"):
+        ask()
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_cropped_run_crops_and_takes_images_that_are_cropped_already(small_set: Path, workplace: Path) -> None:
+    run = train(dataset=str(small_set), crop=32, epochs=1, batch_size=24, device="cpu", out=workplace / "run")
+    large = np.random.default_rng(0).normal(size=(64, 64)).astype(np.float32)
+    np.save("large.npy", large)
+    np.save("small.npy", large[16:48, 16:48])
+    out = predict(run_id=str(run), files=["large.npy", "small.npy"], out="out.parquet", device="cpu")
+    first, second = pq.read_table(out).to_pylist()
+    assert [first[name] for name in ANSWERS] == [second[name] for name in ANSWERS]
