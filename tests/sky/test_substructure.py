@@ -76,5 +76,5 @@ def test_the_vortex_has_the_mass_it_is_given() -> None:
 
 
 def test_a_line_needs_two_beads() -> None:
-    with pytest.raises(InvalidOption, match="n-beads is 1"):
+    with pytest.raises(InvalidOption, match="n_beads is 1"):
         AxionVortex(n_beads=1)
