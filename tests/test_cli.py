@@ -3,6 +3,7 @@
 import dataclasses
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,81 @@ def test_a_file_of_options_gives_way_to_the_command_line(tmp_path: Path, asked: 
     assert asked["train"] == TrainOptions(dataset="model_ii", epochs=9, tune=False, lr=3e-3)
 
 
+@pytest.mark.parametrize(
+    ("rest", "changed"),
+    [
+        ("", {}),
+        ("--no-tune", {"tune": False}),
+        ("--tune=0", {"tune": False}),
+        ("model_iii", {"dataset": "model_iii"}),
+        ("--weights b.safetensors", {"pretrained": "b.safetensors"}),
+        ("--random-zoom 1.3 --decay-lr 1", {"random_zoom": 1.3, "decay_lr": True}),
+    ],
+)
+def test_however_an_option_is_spelt_the_command_line_wins(
+    rest: str, changed: dict[str, Any], tmp_path: Path, asked: dict[str, Any]
+) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text(
+        'dataset = "model_ii"\ntune = true\nrandom_zoom = 1.1\nweights = "a.safetensors"\ndecay_lr = false\n'
+    )
+    for line in (f"train --config {file} {rest}", f"train {rest} --config={file}"):
+        assert typed(line) == 0
+        options = {"dataset": "model_ii", "random_zoom": 1.1, "pretrained": "a.safetensors", "decay_lr": False}
+        assert asked["train"] == TrainOptions(**options | changed)
+    assert typed("train") == 0
+    assert asked["train"] == TrainOptions(), "the file of another command line is still in force"
+
+
+def test_a_file_of_options_may_hold_lists(tmp_path: Path, asked: dict[str, Any]) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text('run_id = "1g9hi3n6"\nfiles = ["a.npy", "b.npy"]\n')
+    assert typed(f"predict --config {file}") == 0
+    assert asked["predict"] == PredictOptions(run_id="1g9hi3n6", files=(Path("a.npy"), Path("b.npy")))
+    file.write_text('runs = ["one", "other"]\n')
+    assert typed(f"report --config {file}") == 0
+    assert asked["report"] == ReportOptions(runs=("one", "other"))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epohcs = 3", "--epochs"),
+        ("[train]\nepochs = 3", "[train]"),
+        ("no_tune = true", "tune = false"),
+        ("epochs = [3]", "epochs"),
+        ("epochs = three", "TOML"),
+        ('optimizer = "adm"', "adam"),
+        ("epochs = 0", "epochs is 0"),
+        ("epochs = 1\nepochs = 2", "TOML"),
+    ],
+)
+def test_a_wrong_file_of_options_is_explained(
+    text: str, words: str, tmp_path: Path, asked: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "options.toml"
+    file.write_text(text)
+    assert typed(f"train --config {file}") == 2
+    said = capsys.readouterr().err
+    assert words in said and "expected:" in said and "to do:" in said, said
+    assert not asked
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "predict --run_id 1g9hi3n6 a.npy b.npy",
+        "predict a.npy b.npy --run-id=1g9hi3n6",
+        "predict --device best --run_id 1g9hi3n6 a.npy b.npy",
+        "predict 1g9hi3n6 --files a.npy --files b.npy",
+        "predict --run-id 1g9hi3n6 --files a.npy --files b.npy",
+    ],
+)
+def test_a_run_is_positional_or_named_before_or_after_the_files(line: str, asked: dict[str, Any]) -> None:
+    assert typed(line) == 0
+    assert asked["predict"] == PredictOptions(run_id="1g9hi3n6", files=(Path("a.npy"), Path("b.npy")))
+
+
 def test_images_to_predict_are_positional(asked: dict[str, Any]) -> None:
     assert typed("predict 1g9hi3n6 a.npy b.png --out answers.parquet") == 0
     files = (Path("a.npy"), Path("b.png"))
@@ -137,3 +213,25 @@ def test_help_imports_nothing_heavy() -> None:
 def test_verbs_stay_functions_whatever_is_imported() -> None:
     program = "import deeplense.train, deeplense.cli, deeplense; assert callable(deeplense.train)"
     subprocess.run([sys.executable, "-c", program], check=True)
+
+
+@pytest.mark.parametrize("line", ["", "data", "models", "data list", "data info", "data export"])
+def test_other_commands_explain_themselves_too(line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert typed(f"{line} --help") == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert f"Usage: deeplense {line}".strip() in text
+    assert "Example: deeplense" in text or "Start with: deeplense" in text
+
+
+@pytest.mark.parametrize("line", ["--help", "train --help"])
+def test_help_comes_at_once(line: str) -> None:
+    """Under half a second on a quiet machine; the limit here is for a busy one."""
+    program = [sys.executable, "-m", "deeplense", *line.split()]
+    seconds = []
+    for _ in range(3):
+        begin = time.monotonic()
+        done = subprocess.run(program, capture_output=True, text=True, check=True)
+        seconds.append(time.monotonic() - begin)
+        assert done.stdout.startswith("Usage: deeplense")
+    print(f"{line}: {min(seconds):.2f} s")  # noqa: T201
+    assert min(seconds) < 3

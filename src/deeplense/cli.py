@@ -132,7 +132,7 @@ def main(tokens: list[str] | None = None) -> int:
     except DeepLenseError as error:
         note(f"error: {error}")
     except CycloptsError as error:
-        note(f"error: {error}\n  to do:    see deeplense --help, or --help after the command")
+        note(f"error: {error}\n  expected: a command line as --help shows\n  to do:    add --help after the command")
     except KeyboardInterrupt:
         note("stopped; what is finished is kept")
         return 130
@@ -153,28 +153,45 @@ def _plain_spelling(tokens: list[str]) -> list[str]:
             plain[-1] += f"={token.lower()}"
         else:
             plain.append(token)
-    return _with_config(plain)
+    return _run_first(_with_config(plain))
 
 
 def _with_config(tokens: list[str]) -> list[str]:
-    """Replace `--config FILE.toml` by the options in the file; those on the command line win."""
+    """Take `--config FILE.toml` out of the command line; the app fills in from the file what the line does not say."""
+    app.config = ()
     places = [i for i, token in enumerate(tokens) if token == "--config" or token.startswith("--config=")]
     if not places:
         return tokens
+    from cyclopts.config import Dict
+
     first = places[0]
     inline = tokens[first].partition("=")[2]
-    rest = tokens[:first] + tokens[first + (1 if inline else 2) :]
     path = Path(inline or (tokens[first + 1] if first + 1 < len(tokens) else ""))
+    app.config = (Dict(_options_in(path), use_commands_as_keys=False, source=str(path)),)
+    return tokens[:first] + tokens[first + (1 if inline else 2) :]
+
+
+def _options_in(path: Path) -> dict[str, object]:
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise MissingFile(f"{path} cannot be read: {error.strerror}", "options as TOML", "check --config") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise CorruptFile(path, f"not valid TOML ({error})", "lines such as epochs = 20", "correct it") from error
-    given = {token.partition("=")[0] for token in rest}
-    options = {f"--{key.replace('_', '-')}": value for key, value in table.items()}
-    return rest + [f"{name}={_spelt(value)}" for name, value in options.items() if name not in given]
+    for key, value in table.items():
+        if isinstance(value, dict):
+            raise CorruptFile(path, f"a table [{key}]", "lines such as epochs = 20, in no table", "take its head out")
+        if key.replace("_", "-").startswith("no-"):
+            raise CorruptFile(path, f"the line {key} = …", f"{key[3:]} = false", "correct it")
+    synonyms = {other[2:]: name[2:] for other, name in SYNONYMS.items()}
+    return {synonyms.get(key, key): value for key, value in table.items()}
 
 
-def _spelt(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def _run_first(tokens: list[str]) -> list[str]:
+    """Put a run that is named by `--run-id` where `predict` takes it: before the files."""
+    for place, token in enumerate(tokens if tokens[:1] == ["predict"] else ()):
+        name, inline, value = token.partition("=")
+        if name == "--run-id" and (inline or place + 1 < len(tokens)):
+            rest = tokens[1:place] + tokens[place + (1 if inline else 2) :]
+            return ["predict", value or tokens[place + 1], *rest]
+    return tokens
