@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from jaxtyping import Float32, Int64
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from deeplense.core.console import note
@@ -199,13 +200,15 @@ class Trainer:
         if self.accelerator.is_main_process:
             weights = {key: value.contiguous().cpu() for key, value in self.network.state_dict().items()}
             with atomic(self.run.weights) as temporary:
-                save_file(weights, temporary)
+                temporary.write_bytes(save(weights))
 
     def _save(self, state: State, optimizer: Any) -> None:
         if self.accelerator.is_main_process:
             content = {"network": self.network.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)}
+            serialised = io.BytesIO()  # torch reports a full disk as a RuntimeError; Python as what it is
+            torch.save(content, serialised)
             with atomic(self.run.resume_state) as temporary:
-                torch.save(content, temporary)
+                temporary.write_bytes(serialised.getbuffer())
             self.run.write_history(state.history)
 
     def _load(self, optimizer: Any) -> State:
