@@ -141,6 +141,26 @@ def test_a_name_of_another_source_is_unknown_and_says_where_to_look() -> None:
         resolve_name("timm", None)
 
 
+@pytest.mark.skipif("csatv2" not in timm.list_models(), reason="an older timm, without this architecture")
+@pytest.mark.filterwarnings("ignore:CSATv2")
+def test_what_computes_on_colours_only_says_so() -> None:
+    with pytest.raises(InvalidOption, match="csatv2 takes no images of 1 channel") as caught, torch.device("meta"):
+        network(("timm", "csatv2"))
+    assert "--model-name" in caught.value.remedy
+
+
+def test_what_is_no_classifier_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As timm's encoders for language models do."""
+    net = network(("timm", "resnet18"))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise NotImplementedError("does not support classification")
+
+    monkeypatch.setattr(net.backbone.model, "forward_head", refuse)
+    with pytest.raises(InvalidOption, match="does not support classification"):
+        net(images((1, 64, 64)))
+
+
 # ---- head
 
 

@@ -70,7 +70,14 @@ class TimmBackbone(Backbone):
 
     def pooled(self, features: Float[Tensor, " *features"]) -> Float[Tensor, "B P"]:
         """Return timm's features before the classifier."""
-        vector: Tensor = self.model.forward_head(features, pre_logits=True)
+        try:
+            vector: Tensor = self.model.forward_head(features, pre_logits=True)
+        except NotImplementedError as error:  # a few of timm's architectures are encoders for something else
+            raise InvalidOption(
+                f"the timm model gives no features to classify by ({error})",
+                "an architecture that does",
+                "choose another --model-name",
+            ) from error
         return vector
 
 
@@ -179,12 +186,24 @@ def _required_size(model: Any, channels: int, size: tuple[int, int]) -> tuple[in
         return None
     if model.pretrained_cfg.get("fixed_input_size", False):
         return int(native[0]), int(native[1])
+    if _takes(model, channels, size):
+        return None
+    if not _takes(model, channels, (int(native[0]), int(native[1]))):
+        raise InvalidOption(
+            f"{model.pretrained_cfg.get('architecture', 'this model')} takes no images of {channels} channel(s)",
+            "an architecture that does",
+            "choose another --model-name",
+        )
+    return int(native[0]), int(native[1])
+
+
+def _takes(model: Any, channels: int, size: tuple[int, int]) -> bool:
     training = model.training
     try:
         with torch.no_grad():
             model.eval().forward_features(torch.zeros(1, channels, *size))
     except (RuntimeError, AssertionError, ValueError):  # whatever the architecture says of a size it cannot take
-        return int(native[0]), int(native[1])
+        return False
     finally:
         model.train(training)
-    return None
+    return True
