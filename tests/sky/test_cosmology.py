@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from deeplense.sky.cosmology import comoving_distance, theta_E2_per_solar_mass
+from deeplense.sky.cosmology import LensPlane, comoving_distance, theta_E2_per_solar_mass
 
 
 def test_both_conventions_have_their_known_values() -> None:
@@ -39,3 +39,31 @@ def test_distances_have_their_limits() -> None:
 def test_a_source_at_the_lens_is_not_lensed(convention: str) -> None:
     near, far = (theta_E2_per_solar_mass(0.5, z, convention) for z in (0.5 + 1e-9, 1.0))  # type: ignore[arg-type]
     assert 0 < near < 1e-7 * far
+
+
+@pytest.mark.parametrize(("z_lens", "z_source", "H0", "Omega_m"), [(0.5, 1.0, 70.0, 0.3), (0.2, 2.5, 67.4, 0.315)])
+def test_a_lens_plane_has_the_lengths_and_densities_of_astropy(
+    z_lens: float, z_source: float, H0: float, Omega_m: float
+) -> None:
+    astropy_cosmology = pytest.importorskip("astropy.cosmology")
+    from astropy import constants, units
+
+    universe = astropy_cosmology.FlatLambdaCDM(H0=H0, Om0=Omega_m)
+    plane = LensPlane(z_lens, z_source, "angular_diameter", H0, Omega_m)
+    kpc_per_arcsec = universe.kpc_proper_per_arcmin(z_lens).to_value(units.kpc / units.arcsec)
+    assert plane.kpc_per_arcsec == pytest.approx(kpc_per_arcsec, rel=1e-12)
+    density = universe.critical_density(z_lens).to_value(units.Msun / units.kpc**3)
+    assert plane.critical_density_of_the_universe == pytest.approx(density, rel=2e-6), "astropy's G M_sun has 6 digits"
+    d_l, d_s = (universe.angular_diameter_distance(z) for z in (z_lens, z_source))
+    d_ls = universe.angular_diameter_distance(z_lens, z_source)
+    sigma = (constants.c**2 / (4 * math.pi * constants.G) * d_s / (d_l * d_ls)).to_value(units.Msun / units.kpc**2)
+    assert plane.critical_density == pytest.approx(sigma * kpc_per_arcsec**2, rel=2e-6)
+
+
+@pytest.mark.parametrize("convention", ["angular_diameter", "deeplense_sim"])
+def test_the_einstein_radius_holds_the_critical_density(convention: str) -> None:
+    plane = LensPlane(0.5, 1.0, convention)  # type: ignore[arg-type]
+    assert plane.theta_E2_per_solar_mass == theta_E2_per_solar_mass(0.5, 1.0, convention)  # type: ignore[arg-type]
+    theta_E2 = 1e12 * plane.theta_E2_per_solar_mass
+    assert 1e12 / (math.pi * theta_E2) == pytest.approx(plane.critical_density, rel=1e-14)
+    assert plane.kpc_per_arcsec == LensPlane(0.5, 1.0).kpc_per_arcsec, "a convention of deflections changes no length"

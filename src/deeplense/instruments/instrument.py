@@ -2,13 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import tomllib
 from dataclasses import dataclass
+from functools import cache
 from importlib import resources
+from pathlib import Path
+from typing import Annotated, Literal
 
-from deeplense.core.config import Config, Count, NonNegative, Positive
-from deeplense.core.errors import InvalidOption, UnknownName
+from deeplense.core.config import Bounds, Config, Count, NonNegative, Positive
+from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
+from deeplense.core.files import sha256
+from deeplense.instruments.psf import MAX_SIDE, SIGMA_PER_FWHM, read_kernel
+
+# wide enough for every camera there is; what lies outside is a slip of unit or sign
+PixelScale = Annotated[float, Bounds(1e-4, 60.0)]
+Width = Annotated[float, Bounds(0.0, 60.0)]
+Truncation = Annotated[float, Bounds(0.5, 100.0)]
+Slope = Annotated[float, Bounds(1.05, 100.0)]  # the flux of a Moffat profile is infinite for β ≤ 1
+Magnitude = Annotated[float, Bounds(0.0, 50.0)]
+Electrons = Annotated[float, Bounds(0.0, 1e4)]
+
+PSF_SETTINGS = {  # kind: what it needs, what it may have besides
+    "gaussian": (("psf_fwhm",), ("psf_truncation",)),
+    "moffat": (("psf_fwhm", "moffat_beta"), ("psf_truncation",)),
+    "kernel": (("psf_file",), ("psf_supersampling", "psf_sha256")),
+}
 
 
 @dataclass(frozen=True)
@@ -24,9 +44,9 @@ class Instrument(Config):
     pixel_scale
         Side of a pixel [arcsec].
     psf_fwhm
-        Full width at half maximum of the Gaussian PSF [arcsec].
+        Full width at half maximum of a Gaussian or Moffat PSF [arcsec].
     psf_truncation
-        Radius at which the PSF kernel is cut [σ].
+        Radius at which a Gaussian or Moffat PSF is cut, in units of psf_fwhm / 2.355: the σ of a Gaussian.
     zero_point
         AB magnitude of a source of 1 electron/s.
     sky_brightness
@@ -39,19 +59,72 @@ class Instrument(Config):
         Exposures that are summed.
     background_rms
         Background noise [electron / s per pixel], where it is given instead of sky, read noise and zero point.
+    psf
+        Kind of the PSF.
+    moffat_beta
+        Slope β of the wings of a Moffat PSF.
+    psf_file
+        FITS file whose first image is the PSF; in a TOML file, relative to the folder of that file.
+    psf_supersampling
+        Pixels of the PSF file per detector pixel and axis.
+    psf_sha256
+        SHA-256 of the PSF file; filled in when the instrument is loaded, so that a dataset tells which one it had.
+
+    Raises
+    ------
+    InvalidOption
+        When a number is impossible, or the PSF lacks a setting or has one that its kind does not use.
     """
 
     description: str
     reference: str
-    pixel_scale: Positive
-    psf_fwhm: NonNegative
-    psf_truncation: Positive = 4.0
-    zero_point: float | None = None
-    sky_brightness: float | None = None
-    read_noise: NonNegative = 0.0
+    pixel_scale: PixelScale
+    psf_fwhm: Width | None = None
+    psf_truncation: Truncation = 4.0
+    zero_point: Magnitude | None = None
+    sky_brightness: Magnitude | None = None
+    read_noise: Electrons = 0.0
     exposure_time: Positive | None = None
     num_exposures: Count = 1
     background_rms: NonNegative | None = None
+    psf: Literal["gaussian", "moffat", "kernel"] = "gaussian"
+    moffat_beta: Slope | None = None
+    psf_file: Path | None = None
+    psf_supersampling: Count = 1
+    psf_sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_psf_settings()
+        if self.psf == "moffat" and not self.psf_fwhm:
+            raise InvalidOption(
+                "psf_fwhm is 0 for a Moffat PSF", "greater than 0", "write psf = 'gaussian' for no blur"
+            )
+        side = 2 * self.psf_truncation * (self.psf_fwhm or 0.0) * SIGMA_PER_FWHM / self.pixel_scale + 1
+        if side > MAX_SIDE:
+            raise InvalidOption(
+                f"the PSF is {side:.0f} pixels wide: psf_fwhm {self.psf_fwhm}, pixel_scale {self.pixel_scale}",
+                f"at most {MAX_SIDE} pixels",
+                "check that both are in arcsec, or lower psf_truncation",
+            )
+
+    def _check_psf_settings(self) -> None:
+        """Refuse a PSF that lacks a setting, or has one that would be ignored."""
+        needed, optional = PSF_SETTINGS[self.psf]
+        defaults = {field.name: field.default for field in dataclasses.fields(self)}
+        for name in dict.fromkeys(name for pair in PSF_SETTINGS.values() for names in pair for name in names):
+            given = getattr(self, name) != defaults[name]
+            if name in needed and not given:
+                raise InvalidOption(
+                    f"a PSF of kind '{self.psf}' lacks '{name}'", "a value for it", f"add a line `{name} = …`"
+                )
+            if given and name not in needed + optional:
+                kinds = [kind for kind, pair in PSF_SETTINGS.items() if name in pair[0] + pair[1]]
+                raise InvalidOption(
+                    f"{name} with a PSF of kind '{self.psf}', which does not use it",
+                    f"psf = {' or '.join(repr(kind) for kind in kinds)}",
+                    f"change psf, or remove {name}",
+                )
 
     @property
     def total_exposure_time(self) -> float | None:
@@ -83,19 +156,60 @@ class Instrument(Config):
         return math.sqrt(variance / self.num_exposures) / self.exposure_time
 
 
-def load_instrument(name: str) -> Instrument:
-    """Return the instrument called `name`.
+def load_instrument(name: str | Path) -> Instrument:
+    """Return an instrument by its name ("euclid_vis", "Euclid-VIS") or from a TOML file of the user's.
 
     Raises
     ------
     UnknownName
-        When no TOML file in this folder has that name.
+        When no instrument has that name, or the file a setting that there is not.
+    MissingFile
+        When the file, or the PSF file it names, is not there.
+    CorruptFile
+        When one of them does not hold what it should.
     """
-    known = {
-        file.name.removesuffix(".toml"): file
-        for file in resources.files(__package__).iterdir()
+    path = Path(name)
+    if path.suffix == ".toml":
+        try:
+            text, where = path.read_text(encoding="utf-8"), str(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise MissingFile(f"{path} cannot be read: {error}", "an instrument in TOML", "check the path") from error
+    else:
+        known = shipped_instruments()
+        key = str(name).lower().replace("-", "_")
+        if key not in known:
+            raise UnknownName("instrument", str(name), known, "check the spelling, or name a TOML file of your own")
+        text, where = known[key], f"instrument {key}"
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise CorruptFile(path, f"not valid TOML ({error})", "an instrument", "correct the line it names") from error
+    if isinstance(table.get("psf_file"), str):
+        table["psf_file"] = str((path.parent / table["psf_file"]).absolute())
+    return _with_checksum(Instrument.from_mapping(table, where))
+
+
+def _with_checksum(instrument: Instrument) -> Instrument:
+    """Return the instrument with the checksum of its PSF file, which is read and checked."""
+    if instrument.psf_file is None:
+        return instrument
+    read_kernel(instrument.psf_file)
+    checksum = sha256(instrument.psf_file)
+    if instrument.psf_sha256 not in (None, checksum):
+        raise CorruptFile(
+            instrument.psf_file,
+            f"its SHA-256 is {checksum}",
+            f"{instrument.psf_sha256}, which the instrument's TOML file names",
+            "restore the file, or correct psf_sha256",
+        )
+    return dataclasses.replace(instrument, psf_sha256=checksum)
+
+
+@cache
+def shipped_instruments() -> dict[str, str]:
+    """Return the TOML text of every instrument in this folder, by name."""
+    return {
+        file.name.removesuffix(".toml"): file.read_text(encoding="utf-8")
+        for file in sorted(resources.files(__package__).iterdir(), key=lambda entry: entry.name)
         if file.name.endswith(".toml")
     }
-    if name not in known:
-        raise UnknownName("instrument", name, known)
-    return Instrument.from_mapping(tomllib.loads(known[name].read_text(encoding="utf-8")), f"instrument {name}")

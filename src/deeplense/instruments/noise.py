@@ -1,57 +1,83 @@
-"""From the expected to the observed image: the noise laws of the published datasets, and the variance they give."""
+"""From the expected to the observed image: the noise laws, and the mean and variance they give.
+
+A law is one row of `LAWS`. Both of its functions take the expected image [electron / s], the standard deviation of the
+background [electron / s] (one per band) and the total exposure [s] (one per image), broadcastable to the image.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import NamedTuple
 
-import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int64
 from torch import Tensor
 
-Image = Float[Tensor, "B H W"]
-Streams = Sequence[np.random.Generator]
-Law = Callable[[Image, float, Float[Tensor, " B"], Streams], tuple[Image, Image, Image]]
+from deeplense.core.seeding import normal_quantile
+from deeplense.instruments.poisson import poisson_quantile
+
+Image = Float[Tensor, "B C H W"]
+Words = Int64[Tensor, "2 B C H W"]
 
 
-def background_and_shot(
-    expected: Image, background_sigma: float, exposure_time: Float[Tensor, " B"], streams: Streams
-) -> tuple[Image, Image, Image]:
-    """Return image, expected image and variance of Gaussian background and shot noise (DeepLense Models II, III).
+class NoiseLaw(NamedTuple):
+    """A law of noise.
 
-    All in electron/s (variance: squared).
-
-    Parameters
+    Attributes
     ----------
-    expected
-        Noise-free images [electron/s].
-    background_sigma
-        Standard deviation of the background [electron/s].
-    exposure_time
-        Total exposure of each image [s].
-    streams
-        One random generator per image.
+    observe
+        Expected image, background σ, exposure time, random words → observed image.
+    n_words
+        Random 32-bit words a pixel takes.
+    moments
+        Expected image, background σ, exposure time → mean and variance of the observed image.
     """
-    variance = background_sigma**2 + expected.clamp(min=0) / exposure_time[:, None, None]
-    return expected + torch.sqrt(variance) * _normal(expected, streams), expected, variance
+
+    observe: Callable[[Image, Tensor, Tensor, Words], Image]
+    n_words: int
+    moments: Callable[[Image, Tensor, Tensor], tuple[Image, Image]]
 
 
-def double_shot_counts(
-    expected: Image, background_sigma: float, exposure_time: Float[Tensor, " B"], streams: Streams
-) -> tuple[Image, Image, Image]:
-    """Return image, expected image t m and variance of Model I: Poisson counts of a rate that has shot noise already.
+def background_and_shot(expected: Image, sigma: Tensor, time: Tensor, words: Words) -> Image:
+    """Return the image [electron/s] with Gaussian background and Gaussian shot noise (DeepLense Models II, III)."""
+    variance = background_and_shot_moments(expected, sigma, time)[1]
+    return expected + torch.sqrt(variance) * normal_quantile(words[0], expected.dtype)
 
-    counts ~ Poisson(max(0, t (m + N √(|m|/t + σ²)))): the published generator adds Gaussian shot noise and background
-    to the rate, and then draws Poisson counts. Its two Gaussians are merged into one; the law is the same. The variance
-    is exact: that of the clipped Gaussian plus its mean. Parameters as in `background_and_shot`; values in counts.
+
+def background_and_shot_moments(expected: Image, sigma: Tensor, time: Tensor) -> tuple[Image, Image]:
+    """Return the expected image and σ² + m / t."""
+    return expected, sigma**2 + expected.clamp(min=0) / time
+
+
+def poisson_and_background(expected: Image, sigma: Tensor, time: Tensor, words: Words) -> Image:
+    """Return the image [electron/s] of photons counted once, and Gaussian background: the law of a real detector."""
+    counts = poisson_quantile(time * expected.clamp(min=0), words[1])
+    return counts / time + sigma * normal_quantile(words[0], expected.dtype)
+
+
+def double_shot_counts(expected: Image, sigma: Tensor, time: Tensor, words: Words) -> Image:
+    """Return counts ~ Poisson(max(0, t (m + N √(|m|/t + σ²)))): Model I's.
+
+    The published generator adds Gaussian shot noise and background to the rate, and then draws Poisson counts. Its two
+    Gaussians are merged into one; the law is the same.
     """
-    time = exposure_time[:, None, None]
-    rate, sigma = time * expected, torch.sqrt(time * expected.abs() + (time * background_sigma) ** 2)
-    noisy = (rate + sigma * _normal(expected, streams)).clamp(min=0)
-    counts = [stream.poisson(image.numpy()) for stream, image in zip(streams, noisy.double().cpu(), strict=True)]
-    mean, variance = _clipped_moments(rate, sigma)
-    return torch.from_numpy(np.stack(counts)).to(expected), rate, mean + variance
+    rate, spread = _rate_and_spread(expected, sigma, time)
+    return poisson_quantile((rate + spread * normal_quantile(words[0], rate.dtype)).clamp(min=0), words[1])
+
+
+def double_shot_moments(expected: Image, sigma: Tensor, time: Tensor) -> tuple[Image, Image]:
+    """Return t m, and the variance of the counts: that of the clipped Gaussian rate plus its mean.
+
+    (Where rates are clipped at 0, the mean of the counts lies above t m.)
+    """
+    rate, spread = _rate_and_spread(expected, sigma, time)
+    mean, variance = _clipped_moments(rate, spread)
+    return rate, mean + variance
+
+
+def _rate_and_spread(expected: Image, sigma: Tensor, time: Tensor) -> tuple[Image, Image]:
+    return time * expected, torch.sqrt(time * expected.abs() + (time * sigma) ** 2)
 
 
 def _clipped_moments(mean: Image, sigma: Image) -> tuple[Image, Image]:
@@ -63,13 +89,8 @@ def _clipped_moments(mean: Image, sigma: Image) -> tuple[Image, Image]:
     return sigma * (z * above + density), sigma**2 * variance
 
 
-def _normal(like: Image, streams: Sequence[np.random.Generator]) -> Image:
-    """Return standard normal numbers, image by image from its own stream."""
-    dtype = np.float64 if like.dtype == torch.float64 else np.float32
-    numbers = np.empty(like.shape, dtype)
-    for row, stream in zip(numbers, streams, strict=True):
-        stream.standard_normal(out=row, dtype=dtype)
-    return torch.from_numpy(numbers).to(like)
-
-
-LAWS: dict[str, Law] = {"background_and_shot": background_and_shot, "double_shot_counts": double_shot_counts}
+LAWS: dict[str, NoiseLaw] = {
+    "background_and_shot": NoiseLaw(background_and_shot, 1, background_and_shot_moments),
+    "poisson_and_background": NoiseLaw(poisson_and_background, 2, background_and_shot_moments),
+    "double_shot_counts": NoiseLaw(double_shot_counts, 2, double_shot_moments),
+}

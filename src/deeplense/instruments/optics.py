@@ -1,17 +1,17 @@
-"""From a scene to its expected image: sample on the pixel grid, convolve with the PSF. No noise here."""
+"""From a scene to its expected image: sample, convolve with the PSF, bin to detector pixels. No noise here."""
 
 from __future__ import annotations
 
-import math
-
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 from deeplense.instruments.instrument import Instrument
+from deeplense.instruments.psf import SIGMA_PER_FWHM as SIGMA_PER_FWHM
+from deeplense.instruments.psf import check_supersampling, kernel
+from deeplense.instruments.psf import gaussian_taps as gaussian_taps
 from deeplense.sky.scene import Scene
-
-SIGMA_PER_FWHM = 1 / (2 * math.sqrt(2 * math.log(2)))
 
 
 def pixel_grid(n_pixels: int, pixel_scale: float, like: Tensor) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "n 1"]]:
@@ -21,8 +21,13 @@ def pixel_grid(n_pixels: int, pixel_scale: float, like: Tensor) -> tuple[Float[T
     return axis[None, :], axis[:, None]
 
 
-def expose(scene: Scene, instrument: Instrument, n_pixels: int, like: Tensor) -> Float[Tensor, "*B H W"]:
-    """Return the expected image: surface brightness at the pixel centres × pixel area, convolved with the PSF.
+def expose(
+    scene: Scene, instrument: Instrument, n_pixels: int, like: Tensor, supersampling: int = 1
+) -> Float[Tensor, "*B H W"]:
+    """Return the expected image: surface brightness × pixel area, convolved with the PSF, summed over each pixel.
+
+    The brightness is sampled at the centres of `supersampling`² parts of a pixel, and the PSF acts on these. With one
+    sample (the default) a pixel has the brightness of its centre.
 
     Parameters
     ----------
@@ -34,18 +39,39 @@ def expose(scene: Scene, instrument: Instrument, n_pixels: int, like: Tensor) ->
         Side of the image.
     like
         Tensor whose dtype and device the image takes.
+    supersampling
+        Samples per pixel and axis.
+
+    Raises
+    ------
+    InvalidOption
+        When `supersampling` is not a whole number from 1, or finer than the PSF is known.
     """
-    x, y = pixel_grid(n_pixels, instrument.pixel_scale, like)
-    flux = scene.surface_brightness(x, y) * instrument.pixel_scale**2
-    return convolve_separable(flux, gaussian_taps(instrument))
+    check_supersampling(supersampling)
+    x, y = pixel_grid(n_pixels * supersampling, instrument.pixel_scale / supersampling, like)
+    flux = scene.surface_brightness(x, y) * (instrument.pixel_scale / supersampling) ** 2
+    return bin_pixels(blur(flux, instrument, supersampling), supersampling)
 
 
-def gaussian_taps(instrument: Instrument) -> list[float]:
-    """Return the taps of the PSF along one axis, normalised to 1, cut at `psf_truncation` σ (scipy.ndimage's rule)."""
-    sigma = instrument.psf_fwhm * SIGMA_PER_FWHM / instrument.pixel_scale
-    radius = int(instrument.psf_truncation * sigma + 0.5)
-    taps = [math.exp(-0.5 * (k / sigma) ** 2) if sigma else 1.0 for k in range(-radius, radius + 1)]
-    return [tap / math.fsum(taps) for tap in taps]
+def blur(image: Float[Tensor, "*B H W"], instrument: Instrument, supersampling: int = 1) -> Float[Tensor, "*B H W"]:
+    """Return an image of `supersampling` samples per pixel convolved with the instrument's PSF, edges replicated."""
+    if instrument.psf == "gaussian":
+        return convolve_separable(image, gaussian_taps(instrument, supersampling))
+    return convolve_kernel(image, kernel(instrument, supersampling))
+
+
+def bin_pixels(image: Float[Tensor, "*B h w"], factor: int) -> Float[Tensor, "*B H W"]:
+    """Return the image with `factor`² pixels summed into one.
+
+    A sum of strided copies, first over rows, then over columns: the same operations whatever the batch.
+    """
+    rows = image[..., ::factor, :]
+    for k in range(1, factor):
+        rows = rows + image[..., k::factor, :]
+    binned = rows[..., ::factor]
+    for k in range(1, factor):
+        binned = binned + rows[..., k::factor]
+    return binned
 
 
 def convolve_separable(image: Float[Tensor, "*B H W"], taps: list[float]) -> Float[Tensor, "*B H W"]:
@@ -64,3 +90,37 @@ def convolve_separable(image: Float[Tensor, "*B H W"], taps: list[float]) -> Flo
             pair = padded.narrow(axis, radius - k, size) + padded.narrow(axis, radius + k, size)
             image = torch.add(image, pair, alpha=taps[radius + k])
     return image
+
+
+def convolve_kernel(image: Float[Tensor, "*B H W"], psf: Float64[np.ndarray, "K L"]) -> Float[Tensor, "*B H W"]:
+    """Return the image convolved with a kernel of odd sides, edge pixels replicated.
+
+    By Fourier transform, each image by itself: a transform of many at once may round differently, and an image should
+    not depend on how many are made with it.
+    """
+    height, width = image.shape[-2:]
+    pad_y, pad_x = psf.shape[0] // 2, psf.shape[1] // 2
+    rows = torch.arange(-pad_y, height + pad_y, device=image.device).clamp(0, height - 1)
+    columns = torch.arange(-pad_x, width + pad_x, device=image.device).clamp(0, width - 1)
+    size = (_fast_length(len(rows)), _fast_length(len(columns)))
+    transfer = torch.fft.rfft2(torch.tensor(psf).to(image), s=size)
+
+    def blurred(single: Tensor) -> Tensor:
+        circular: Tensor = torch.fft.irfft2(torch.fft.rfft2(single[rows][:, columns], s=size) * transfer, s=size)
+        # what wraps around stays in the first 2 pad rows and columns
+        return circular[2 * pad_y : 2 * pad_y + height, 2 * pad_x : 2 * pad_x + width]
+
+    singles = image.reshape(-1, height, width)
+    return torch.stack([blurred(single) for single in singles]).reshape(image.shape) if len(singles) else image
+
+
+def _fast_length(n: int) -> int:
+    """Return the smallest length from n that has no prime factor above 5: Fourier transforms like it."""
+    while True:
+        rest = n
+        for prime in (2, 3, 5):
+            while rest % prime == 0:
+                rest //= prime
+        if rest == 1:
+            return n
+        n += 1

@@ -1,7 +1,7 @@
 """Mass profiles: deflection and convergence of thin lenses, angles in arcsec.
 
 A profile is a frozen dataclass of numbers or tensors that broadcast against the positions x, y, and its formulas. One
-image per batch entry means parameters of shape [B, 1, 1] and positions of shape [H, W].
+image per batch entry means parameters of shape [B, 1, 1, 1], positions of shape [H, W] and results [B, 1, H, W].
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ class PointMasses(MassProfile):
     def deflection(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return Σ theta_E² d / |d|² [arcsec]."""
         alpha_x, alpha_y = self.convergence(x, y), self.convergence(x, y)
-        masses = (value[:, :, None, None].unbind(1) for value in (self.theta_E**2, self.center_x, self.center_y))
+        masses = (value[:, :, None, None, None].unbind(1) for value in (self.theta_E**2, self.center_x, self.center_y))
         for theta_E2, center_x, center_y in zip(*masses, strict=True):
             dx, dy = x - center_x, y - center_y
             strength = theta_E2 / (dx**2 + dy**2 + TINY)
@@ -130,7 +130,7 @@ class PointMasses(MassProfile):
 
     def convergence(self, x: Tensor, y: Tensor) -> Tensor:
         """Return 0: all mass sits in the points."""
-        return torch.zeros_like(self.theta_E.sum(1)[:, None, None] + x + y)
+        return torch.zeros_like(self.theta_E.sum(1)[:, None, None, None] + x + y)
 
 
 def _arctan_ratio(z2: Tensor) -> Tensor:

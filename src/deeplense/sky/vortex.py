@@ -11,8 +11,8 @@ from torch import Tensor
 from deeplense.sky.ellipticity import TINY, Value
 from deeplense.sky.mass import MassProfile
 
-DIGAMMA_SHIFT = 7
 DIGAMMA_SERIES = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
+SHIFT, TERMS = {torch.float32: 3, torch.float64: 7}, {torch.float32: 4, torch.float64: 7}  # both right to rounding
 Complex = tuple[Tensor, Tensor]
 
 
@@ -80,11 +80,11 @@ def _digamma_difference(far: Complex, near: Complex) -> Complex:
     Both arguments are shifted up by the recurrence, the terms that the shift leaves are summed, and the logarithms of
     the asymptotic series are merged into one log1p.
     """
-    re, im = torch.zeros_like(near[0]), torch.zeros_like(near[0])
-    for k in range(DIGAMMA_SHIFT):
+    re, im, shift = torch.zeros_like(near[0]), torch.zeros_like(near[0]), SHIFT[near[0].dtype]
+    for k in range(shift):
         low, high = _inverse(near[0] + k, near[1]), _inverse(far[0] + k, far[1])
         re, im = re + (low[0] - high[0]), im + (low[1] - high[1])
-    far_shifted, near_shifted = (far[0] + DIGAMMA_SHIFT, far[1]), (near[0] + DIGAMMA_SHIFT, near[1])
+    far_shifted, near_shifted = (far[0] + shift, far[1]), (near[0] + shift, near[1])
     tail_far, tail_near = _asymptotic_tail(*far_shifted), _asymptotic_tail(*near_shifted)
     inverse = _inverse(*near_shifted)
     ratio = _product((far[0] - near[0], far[1] - near[1]), inverse)  # far / near − 1
@@ -98,7 +98,7 @@ def _asymptotic_tail(re: Tensor, im: Tensor) -> Complex:
     inverse = _inverse(re, im)
     square = _product(inverse, inverse)
     total: Complex = (torch.zeros_like(re), torch.zeros_like(re))
-    for coefficient in reversed(DIGAMMA_SERIES):
+    for coefficient in reversed(DIGAMMA_SERIES[: TERMS[re.dtype]]):
         total = _product((total[0] + coefficient, total[1]), square)
     return -inverse[0] / 2 - total[0], -inverse[1] / 2 - total[1]
 
