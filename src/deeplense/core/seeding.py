@@ -49,6 +49,10 @@ class Streams:
             torch.tensor(numbers, dtype=torch.int64, device=device),
         )
 
+    def __getitem__(self, part: slice) -> Streams:
+        """Return some of the streams."""
+        return Streams(self.key[part], self.number[part])
+
     def words(self, n: int, purpose: int) -> Int64[Tensor, "B n"]:
         """Return n random 32-bit words of each image.
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from deeplense.core.compiled import EAGER, Runner
 from deeplense.instruments.instrument import Instrument
 from deeplense.instruments.psf import SIGMA_PER_FWHM as SIGMA_PER_FWHM
 from deeplense.instruments.psf import check_supersampling, kernel
 from deeplense.instruments.psf import gaussian_taps as gaussian_taps
+from deeplense.sky.mass import MassProfile, Tabulated
 from deeplense.sky.scene import Scene
+
+
+LONG = 10  # part length of formulas that may be very long
 
 
 def pixel_grid(n_pixels: int, pixel_scale: float, like: Tensor) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "n 1"]]:
@@ -21,9 +29,22 @@ def pixel_grid(n_pixels: int, pixel_scale: float, like: Tensor) -> tuple[Float[T
     return axis[None, :], axis[:, None]
 
 
+def sample_grid(
+    instrument: Instrument, n_pixels: int, supersampling: int, like: Tensor
+) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "n 1"]]:
+    """Return where the sky is sampled (x, y) [arcsec]: the centres of `supersampling`² parts of every pixel."""
+    check_supersampling(supersampling)
+    return pixel_grid(n_pixels * supersampling, instrument.pixel_scale / supersampling, like)
+
+
 def expose(
-    scene: Scene, instrument: Instrument, n_pixels: int, like: Tensor, supersampling: int = 1
-) -> Float[Tensor, "*B H W"]:
+    scene: Scene,
+    instruments: Sequence[Instrument],
+    n_pixels: int,
+    like: Tensor,
+    supersampling: int = 1,
+    run: Runner = EAGER,
+) -> Float[Tensor, "B C H W"]:
     """Return the expected image: surface brightness × pixel area, convolved with the PSF, summed over each pixel.
 
     The brightness is sampled at the centres of `supersampling`² parts of a pixel, and the PSF acts on these. With one
@@ -33,31 +54,73 @@ def expose(
     ----------
     scene
         A batch of scenes, or one.
-    instrument
-        Pixel scale and PSF.
+    instruments
+        Pixel scale and PSF of each band; the bands share one pixel grid.
     n_pixels
         Side of the image.
     like
         Tensor whose dtype and device the image takes.
     supersampling
         Samples per pixel and axis.
+    run
+        How the formulas are run.
 
     Raises
     ------
     InvalidOption
         When `supersampling` is not a whole number from 1, or finer than the PSF is known.
     """
-    check_supersampling(supersampling)
-    x, y = pixel_grid(n_pixels * supersampling, instrument.pixel_scale / supersampling, like)
-    flux = scene.surface_brightness(x, y) * (instrument.pixel_scale / supersampling) ** 2
-    return bin_pixels(blur(flux, instrument, supersampling), supersampling)
+    x, y = sample_grid(instruments[0], n_pixels, supersampling, like)
+    if run.compiled:
+        scene = _blocks_added(scene, x, y, run)
+    flux = run(_flux, _kinds(scene), LONG)(scene, x, y, (instruments[0].pixel_scale / supersampling) ** 2)
+    bands = flux.expand(-1, len(instruments), -1, -1).unbind(1)
+    images = [
+        _pixels(band[:, None], instrument, supersampling, run)
+        for band, instrument in zip(bands, instruments, strict=True)
+    ]
+    return torch.cat(images, dim=1) if len(images) > 1 else images[0]
 
 
-def blur(image: Float[Tensor, "*B H W"], instrument: Instrument, supersampling: int = 1) -> Float[Tensor, "*B H W"]:
-    """Return an image of `supersampling` samples per pixel convolved with the instrument's PSF, edges replicated."""
+def _blocks_added(scene: Scene, x: Tensor, y: Tensor, run: Runner) -> Scene:
+    """Return the scene with its many masses summed block by block: one block is compiled, whatever their number."""
+    blocks = [mass.blocks() for mass in scene.mass]
+    if all(part is None for part in blocks):
+        return scene
+    single = tuple(mass for mass, part in zip(scene.mass, blocks, strict=True) if part is None)
+    alpha = run(_deflection, tuple(map(type, single)), LONG)(replace(scene, mass=single), x, y)
+    for block in (block for part in blocks if part is not None for block in part):
+        alpha = run(_added, type(block), LONG)(*alpha, block, x, y)
+    return replace(scene, mass=(Tabulated(*alpha),))
+
+
+def _deflection(scene: Scene, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    return scene.deflection(x, y)
+
+
+def _added(alpha_x: Tensor, alpha_y: Tensor, block: MassProfile, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+    more_x, more_y = block.deflection(x, y)
+    return alpha_x + more_x, alpha_y + more_y
+
+
+def _flux(scene: Scene, x: Tensor, y: Tensor, area: float) -> Tensor:
+    return scene.surface_brightness(x, y) * area
+
+
+def _kinds(scene: Scene) -> tuple[type, ...]:
+    return tuple(map(type, scene.mass + scene.sources + scene.foreground))
+
+
+def _pixels(flux: Float[Tensor, "B 1 h w"], instrument: Instrument, supersampling: int, run: Runner) -> Tensor:
+    """Return one band: blurred, and binned to detector pixels."""
     if instrument.psf == "gaussian":
-        return convolve_separable(image, gaussian_taps(instrument, supersampling))
-    return convolve_kernel(image, kernel(instrument, supersampling))
+        taps = tuple(gaussian_taps(instrument, supersampling))
+        return run(_blur_and_bin, (taps, supersampling))(flux, taps, supersampling)
+    return bin_pixels(convolve_kernel(flux, kernel(instrument, supersampling)), supersampling)
+
+
+def _blur_and_bin(flux: Tensor, taps: tuple[float, ...], supersampling: int) -> Tensor:
+    return bin_pixels(convolve_separable(flux, taps), supersampling)
 
 
 def bin_pixels(image: Float[Tensor, "*B h w"], factor: int) -> Float[Tensor, "*B H W"]:
@@ -74,7 +137,7 @@ def bin_pixels(image: Float[Tensor, "*B h w"], factor: int) -> Float[Tensor, "*B
     return binned
 
 
-def convolve_separable(image: Float[Tensor, "*B H W"], taps: list[float]) -> Float[Tensor, "*B H W"]:
+def convolve_separable(image: Float[Tensor, "*B H W"], taps: Sequence[float]) -> Float[Tensor, "*B H W"]:
     """Return the image convolved along both axes by symmetric taps, edge pixels replicated.
 
     A sum of shifted copies: every pixel is computed by the same operations whatever the batch, so images do not depend

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
+from typing import NamedTuple
 
-import numpy as np
 import torch
 from jaxtyping import Float
+from torch import Tensor
 
-from deeplense.core.seeding import image_stream, stable_key, uniforms
-from deeplense.instruments.instrument import load_instrument
+from deeplense.core.compiled import EAGER, Runner
+from deeplense.core.seeding import Streams, stable_key
 from deeplense.instruments.noise import LAWS
-from deeplense.instruments.optics import expose
+from deeplense.instruments.optics import bin_pixels, expose
 from deeplense.recipes.recipe import Recipe, Sample
-from deeplense.sky.cosmology import theta_E2_per_solar_mass
-from deeplense.sky.light import Sersic
-from deeplense.sky.mass import SIE, MassProfile, Shear
-from deeplense.sky.scene import Scene
+from deeplense.recipes.scenes import draw_parameters, scene_of
 from deeplense.sky.substructure import Parameters
 
 NOISE_STREAM = 1  # the scene has stream 0
+GROUP_PIXELS = 1 << 19  # drawn at once: 2 MB an array
+Images = Float[Tensor, "B C H W"]
 
 
 class Drawn(NamedTuple):
@@ -29,7 +29,7 @@ class Drawn(NamedTuple):
     Attributes
     ----------
     image
-        Observed images, [B, 1, H, W].
+        Observed images, [B, C, H, W].
     expected
         The same without noise, in the same unit. (Where Model I clips negative rates, its mean lies above this.)
     variance
@@ -38,13 +38,25 @@ class Drawn(NamedTuple):
         Every drawn parameter, one entry per image.
     """
 
-    image: Float[torch.Tensor, "B 1 H W"]
-    expected: Float[torch.Tensor, "B 1 H W"]
-    variance: Float[torch.Tensor, "B 1 H W"]
+    image: Images
+    expected: Images
+    variance: Images
     parameters: list[dict[str, float | list[float]]]
 
 
-def draw(recipe: Recipe, seed: int, samples: Sequence[Sample], dtype: torch.dtype = torch.float32) -> Drawn:
+class Group(NamedTuple):
+    """Images of one class, drawn together: their rows in what was asked for, parameters, noise-free rates, images."""
+
+    rows: list[int]
+    label: str
+    parameters: Parameters
+    rate: Images
+    image: Images
+
+
+def draw(
+    recipe: Recipe, seed: int, samples: Sequence[Sample], dtype: torch.dtype = torch.float32, run: Runner = EAGER
+) -> Drawn:
     """Return the named images of a recipe; each depends on the seed and its own sample alone, not on its neighbours.
 
     Parameters
@@ -57,72 +69,139 @@ def draw(recipe: Recipe, seed: int, samples: Sequence[Sample], dtype: torch.dtyp
         Which images, in any order.
     dtype
         Precision of the ray shooting.
+    run
+        How the formulas are run.
     """
-    shape = (len(samples), 1, recipe.n_pixels, recipe.n_pixels)
-    image, expected, variance = (torch.empty(shape, dtype=dtype) for _ in range(3))
+    image, expected, variance = (torch.empty(len(samples), *recipe.image_shape, dtype=dtype) for _ in range(3))
     drawn = Drawn(image, expected, variance, [{} for _ in samples])
-    for label in dict.fromkeys(sample.label for sample in samples):
-        rows = [row for row, sample in enumerate(samples) if sample.label == label]
-        parameters = draw_parameters(recipe, seed, [samples[row] for row in rows])
-        streams = [image_stream(seed, _key(samples[row]), NOISE_STREAM) for row in rows]
-        clean = expected_images(recipe, label, parameters, dtype).expand(len(rows), -1, -1)
-        observed = observe(recipe, clean, parameters, streams)
-        for target, value in zip((image, expected, variance), observed, strict=True):
-            target[rows, 0] = value
-        for position, row in enumerate(rows):
-            drawn.parameters[row].update({name: column[position].tolist() for name, column in parameters.items()})
+    for group in draw_groups(recipe, seed, samples, dtype, run):
+        observed = (group.image, *moments(recipe, group.rate, group.parameters))
+        for target, value in zip((image, expected, variance), rescaled(recipe, *observed), strict=True):
+            target[group.rows] = value.cpu()
+        for position, row in enumerate(group.rows):
+            drawn.parameters[row].update({name: column[position].tolist() for name, column in group.parameters.items()})
     return drawn
 
 
-def draw_parameters(recipe: Recipe, seed: int, samples: Sequence[Sample]) -> Parameters:
-    """Return the random parameters of samples of one class, [B] or [B, K] each."""
-    priors, population = recipe.priors(), recipe.population(samples[0].label)
-    numbers = uniforms(seed, [_key(sample) for sample in samples], len(priors) + population.n_uniforms)
-    parameters = {name: prior.transform(numbers[:, i]) for i, (name, prior) in enumerate(priors.items())}
-    return parameters | population.draw(numbers[:, len(priors) :])
+def draw_images(recipe: Recipe, seed: int, samples: Sequence[Sample], run: Runner = EAGER) -> dict[str, Images]:
+    """Return the named images as they are stored: `image` and, for a recipe of pairs, `low` and `truth`."""
+    shapes = recipe.array_shapes()
+    arrays = {name: torch.empty(len(samples), *shape) for name, shape in shapes.items()}
+    for group in draw_groups(recipe, seed, samples, torch.float32, run):
+        for name, value in _stored(recipe, group).items():
+            arrays[name][group.rows] = value.cpu()
+    return arrays
+
+
+def draw_groups(
+    recipe: Recipe, seed: int, samples: Sequence[Sample], dtype: torch.dtype, run: Runner = EAGER
+) -> Iterator[Group]:
+    """Yield the named images in groups of one class and bounded size; compiled formulas get groups of one size."""
+    size = group_size(recipe)
+    by_label: dict[str, list[int]] = {}
+    for row, sample in enumerate(samples):
+        by_label.setdefault(sample.label, []).append(row)
+    for label, rows in by_label.items():
+        filled = rows + rows[-1:] * (-len(rows) % size if run.compiled else 0)
+        streams = streams_of(seed, [samples[row] for row in filled])
+        everything = draw_parameters(recipe, label, streams)
+        for first in range(0, len(rows), size):
+            part = slice(first, first + size)
+            some, parameters = streams[part], {name: column[part] for name, column in everything.items()}
+            rate = expected_images(recipe, label, parameters, dtype, run).expand(len(some.number), -1, -1, -1)
+            image = observe(recipe, rate, parameters, some, run)
+            n = len(rows[part])
+            parameters = {name: column[:n] for name, column in parameters.items()}
+            yield Group(rows[part], label, parameters, rate[:n], image[:n])
+
+
+def group_size(recipe: Recipe) -> int:
+    """Return how many images are drawn together."""
+    channels, *sides = recipe.image_shape
+    samples = channels * sides[0] * sides[1] * recipe.observation.supersampling**2
+    return max(1, GROUP_PIXELS // samples)
+
+
+def streams_of(seed: int, samples: Sequence[Sample]) -> Streams:
+    """Return the random streams of images."""
+    return Streams.of([_population_key(seed, s.split, s.label) for s in samples], [s.k for s in samples])
+
+
+@lru_cache(maxsize=1024)
+def _population_key(seed: int, split: str, label: str) -> int:
+    return stable_key(seed, split, label)
 
 
 def expected_images(
-    recipe: Recipe, label: str, parameters: Parameters, dtype: torch.dtype = torch.float32
-) -> Float[torch.Tensor, "B H W"]:
+    recipe: Recipe, label: str, parameters: Parameters, dtype: torch.dtype = torch.float32, run: Runner = EAGER
+) -> Images:
     """Return the noise-free images [electron/s] of given parameters, one where none varies: `draw` before the noise."""
-    instrument, lens, like = load_instrument(recipe.instrument), recipe.lens, torch.empty(0, dtype=dtype)
-
-    def value(name: str, fixed: Any) -> Any:
-        if name not in parameters:
-            return fixed
-        return torch.from_numpy(parameters[name]).to(like)[:, None, None]
-
-    macro = {name: value(f"lens_{name}", getattr(lens, name)) for name in vars(lens)}
-    shape = {name: value(f"source_{name}", getattr(recipe.source, name)) for name in vars(recipe.source)}
-    shape["amplitude"] = recipe.source.surface_amplitude(instrument)
-    del shape["magnitude"]
-    per_mass = theta_E2_per_solar_mass(lens.z_lens, lens.z_source, lens.distance_convention)
-    mass: tuple[MassProfile, ...] = (
-        SIE(*(macro[name] for name in ("theta_E", "e1", "e2", "center_x", "center_y"))),
-        Shear(macro["gamma1"], macro["gamma2"]),
-        *recipe.population(label).profiles(parameters, per_mass, like),
-    )
-    scene = Scene(mass, Sersic(**shape), lens.deflection_scale)
-    image = expose(scene, instrument, recipe.n_pixels, like)
-    return image.expand(max((len(column) for column in parameters.values()), default=1), -1, -1)
+    like = torch.empty(0, dtype=dtype)
+    scene = scene_of(recipe, label, parameters, like)
+    image = expose(scene, recipe.instruments(), recipe.n_pixels, like, recipe.observation.supersampling, run)
+    return image.expand(max((len(column) for column in parameters.values()), default=1), -1, -1, -1)
 
 
-def observe(
-    recipe: Recipe,
-    expected: Float[torch.Tensor, "B H W"],
-    parameters: Parameters,
-    streams: Sequence[np.random.Generator],
-) -> tuple[Float[torch.Tensor, "B H W"], Float[torch.Tensor, "B H W"], Float[torch.Tensor, "B H W"]]:
-    """Return image, expected image and variance in the unit of the stored image: after noise law and scale."""
-    observation, instrument, scale = recipe.observation, load_instrument(recipe.instrument), recipe.observation.scale
+def observe(recipe: Recipe, rate: Images, parameters: Parameters, streams: Streams, run: Runner = EAGER) -> Images:
+    """Return the observed images of noise-free ones [electron/s]: noise law and scale, before they are rescaled."""
+    observation = recipe.observation
     if observation.noise == "none":
-        return expected * scale, expected * scale, torch.zeros_like(expected)
-    time = parameters.get("exposure_time", observation.seconds(instrument))
-    seconds = torch.as_tensor(time).to(expected).broadcast_to(expected.shape[:1])
-    image, expected, variance = LAWS[observation.noise](expected, instrument.background_sigma(), seconds, streams)
-    return image * scale, expected * scale, variance * scale**2
+        return rate * observation.scale
+    sigma, seconds = _noise_inputs(recipe, rate, parameters)
+    key = observation.noise, observation.scale, rate.shape
+    noisy = run(_noisy, key)
+    return noisy(observation.noise, observation.scale, rate.contiguous(), sigma, seconds, streams)
 
 
-def _key(sample: Sample) -> int:
-    return stable_key(*sample)
+def _noisy(noise: str, scale: float, rate: Images, sigma: Tensor, seconds: Tensor, streams: Streams) -> Images:
+    law, n = LAWS[noise], rate[0].numel()
+    words = streams.words(n * law.n_words, NOISE_STREAM).unflatten(1, (law.n_words, *rate.shape[1:]))
+    return law.observe(rate, sigma, seconds, words.movedim(1, 0)) * scale
+
+
+def moments(recipe: Recipe, rate: Images, parameters: Parameters) -> tuple[Images, Images]:
+    """Return the expected images and the variance of the noise, in the unit of what `observe` returns."""
+    observation = recipe.observation
+    if observation.noise == "none":
+        return rate * observation.scale, torch.zeros_like(rate)
+    expected, variance = LAWS[observation.noise].moments(rate, *_noise_inputs(recipe, rate, parameters))
+    return expected * observation.scale, variance * observation.scale**2
+
+
+def rescaled(recipe: Recipe, image: Images, expected: Images, variance: Images) -> tuple[Images, Images, Images]:
+    """Return observed images as they are stored, and what is known of them in the same unit."""
+    if recipe.observation.rescale == "none":
+        return image, expected, variance
+    low, high = image.amin((-2, -1), keepdim=True), image.amax((-2, -1), keepdim=True)
+    width = torch.where(high > low, high - low, 1.0)
+    return (image - low) / width, (expected - low) / width, variance / width**2
+
+
+def _noise_inputs(recipe: Recipe, rate: Images, parameters: Parameters) -> tuple[Tensor, Tensor]:
+    """Return background σ [electron/s] and exposure time [s], broadcastable to the images."""
+    instruments = recipe.instruments()
+    sigma = [instrument.background_sigma() for instrument in instruments]
+    drawn = parameters.get("exposure_time")
+    seconds = [recipe.observation.seconds(band) for band in instruments] if drawn is None else drawn[:, None]
+    time = (
+        torch.as_tensor(seconds)
+        .to(rate)
+        .reshape(-1 if drawn is not None else 1, 1 if drawn is not None else len(sigma))
+    )
+    return torch.tensor(sigma).to(rate)[None, :, None, None], time.expand(len(rate), -1)[:, :, None, None].contiguous()
+
+
+def _stored(recipe: Recipe, group: Group) -> dict[str, Images]:
+    if recipe.pair is None and recipe.observation.rescale == "none":
+        return {"image": group.image}
+    image, truth, _ = rescaled(recipe, group.image, *moments(recipe, group.rate, group.parameters))
+    if recipe.pair is None:
+        return {"image": image}
+    return {"image": image, "low": coarser(image, recipe.pair.factor, recipe.pair.method), "truth": truth}
+
+
+def coarser(image: Images, factor: int, method: str) -> Images:
+    """Return images of `factor` times fewer pixels a side: the mean of each block, or a bicubic resize."""
+    if method == "area":
+        return bin_pixels(image, factor) / factor**2
+    return torch.nn.functional.interpolate(image, scale_factor=1 / factor, mode="bicubic", align_corners=False)

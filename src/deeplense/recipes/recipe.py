@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, overload
 
-from deeplense.core.config import Config
+from deeplense.core.config import Bounds, Config
 from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
-from deeplense.instruments.instrument import load_instrument
-from deeplense.recipes.parts import Counts, Lens, Observation, Prior, Source
+from deeplense.instruments.instrument import Instrument, load_instrument
+from deeplense.recipes.parts import Counts, Lens, Light, Observation, Pair, Prior, Quantity
+from deeplense.recipes.pictures import read_picture
 from deeplense.sky.substructure import POPULATIONS, Population
 
 
@@ -44,15 +46,20 @@ class Recipe(Config):
     reference
         Where the constants come from.
     instrument
-        Name of the instrument.
+        Name of the instrument, or a list of names: one per band, all with the same pixels.
     n_pixels
         Side of the images.
     lens, source, observation, counts
         The parts.
+    light
+        What shines without being lensed, by name: the lens galaxy, companions, contaminants.
     symmetry
         The largest group of flips and turns that leaves the population as it is.
     classes
-        Class name → its substructure: a table with `kind` and that kind's own settings.
+        Class name → its substructure: a table with `kind` and that kind's own settings. `light` lists which of the
+        kinds of [light] it has (by default all), `lensed = false` takes the lens and its source away.
+    pair
+        A coarser image of every scene to store beside it.
     quirks
         What a reader should know of this recipe, one sentence each.
     """
@@ -61,29 +68,75 @@ class Recipe(Config):
     version: int
     description: str
     reference: str
-    instrument: str
-    n_pixels: int
+    instrument: str | tuple[str, ...]
+    n_pixels: Annotated[int, Bounds(8, 4096)]
     lens: Lens
-    source: Source
+    source: Light
     observation: Observation
     classes: dict[str, dict[str, object]]
+    light: dict[str, Light] = field(default_factory=dict)
+    pair: Pair | None = None
     counts: Counts = field(default_factory=Counts)
     symmetry: Literal["none", "half_turn", "d4"] = "none"
     quirks: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.n_pixels < 8 or self.n_pixels > 4096:
-            raise InvalidOption(f"n_pixels is {self.n_pixels}", "a number from 8 to 4096", "change n_pixels")
         if not self.classes:
             raise InvalidOption("a recipe without classes", "at least one [classes.NAME] table", "add one")
+        if "source" in self.light:
+            raise InvalidOption("a kind of light called 'source'", "another name", "rename [light.source]")
+        instruments = self.instruments()
+        if len({instrument.pixel_scale for instrument in instruments}) != 1:
+            raise InvalidOption(
+                f"bands with pixels of {', '.join(f'{band.pixel_scale:g}' for band in instruments)} arcsec",
+                "at least one band, and the same pixel scale in all",
+                "change instrument",
+            )
         for label in self.classes:
-            self.population(label)
-        instrument = load_instrument(self.instrument)
-        self.source.surface_amplitude(instrument)
+            self.population(label).n_uniforms(self.lens.plane)
+            for name, light in self.lights(label).items():
+                self._check_light(name, light, instruments)
         if self.observation.noise != "none":
-            instrument.background_sigma()
-            self.observation.seconds(instrument)
+            for instrument in instruments:
+                instrument.background_sigma()
+                self.observation.seconds(instrument)
+        if self.pair is not None and self.n_pixels % self.pair.factor:
+            raise InvalidOption(
+                f"{self.n_pixels} pixels at a factor of {self.pair.factor}", "a multiple", "change n_pixels or factor"
+            )
+
+    def _check_light(self, name: str, light: Light, instruments: tuple[Instrument, ...]) -> None:
+        if light.magnitude is not None:
+            for instrument in instruments:
+                instrument.electron_rate(0.0)
+        if len(light.colors) > len(instruments) - 1:
+            raise InvalidOption(
+                f"{len(light.colors)} colors of '{name}' in {len(instruments)} bands",
+                "one for each band but the first",
+                "change colors or instrument",
+            )
+        if light.file is not None:
+            read_picture(light.file)
+
+    def instruments(self) -> tuple[Instrument, ...]:
+        """Return the instrument of each band."""
+        names = (self.instrument,) if isinstance(self.instrument, str) else self.instrument
+        return tuple(_instrument(name) for name in names)
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Bands, rows, columns."""
+        return len(self.instruments()), self.n_pixels, self.n_pixels
+
+    def array_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """Return the shape of each array that is stored of an image, by name."""
+        channels, side, _ = self.image_shape
+        shapes = {"image": (channels, side, side)}
+        if self.pair is not None:
+            coarse = side // self.pair.factor
+            shapes |= {"low": (channels, coarse, coarse), "truth": (channels, side, side)}
+        return shapes
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -94,21 +147,72 @@ class Recipe(Config):
         """Return the substructure law of a class."""
         if label not in self.classes:
             raise UnknownName("class", label, self.classes)
-        settings = dict(self.classes[label])
+        settings = {name: value for name, value in self.classes[label].items() if name not in ("light", "lensed")}
         kind = POPULATIONS[str(settings.pop("kind", "none"))]
         return kind.from_mapping(settings, f"class {label} of recipe {self.name}")
 
-    def samples(self) -> list[Sample]:
-        """Return every image of the recipe in catalogue order: split by split, classes alternating."""
-        counts = self.counts.as_dict()
-        return [Sample(split, label, k) for split, n in counts.items() for k in range(n) for label in self.labels]
+    def lights(self, label: str) -> dict[str, Light]:
+        """Return what shines in images of a class, by name; "source" is what is lensed."""
+        table = self.classes[label]
+        names, lensed = table.get("light", tuple(self.light)), table.get("lensed", True)
+        if not isinstance(lensed, bool) or not isinstance(names, list | tuple):
+            raise InvalidOption(f"class {label} has odd settings", "lensed = true or false, light = [names]", "mend it")
+        for name in names:
+            if name not in self.light:
+                raise UnknownName(f"light of class {label}", str(name), self.light)
+        source = {"source": self.source} if lensed else {}
+        return source | {name: light for name, light in self.light.items() if name in names}
 
-    def priors(self) -> dict[str, Prior]:
-        """Return the macro quantities that vary from image to image, by catalogue column."""
-        quantities = {f"lens_{name}": value for name, value in vars(self.lens).items()}
-        quantities |= {f"source_{name}": value for name, value in vars(self.source).items()}
-        quantities["exposure_time"] = self.observation.exposure_time
-        return {name: value for name, value in quantities.items() if isinstance(value, Prior)}
+    def samples(self) -> Samples:
+        """Return every image of the recipe in catalogue order: split by split, classes alternating."""
+        return Samples(self.labels, self.counts)
+
+    def priors(self, label: str) -> dict[str, tuple[Prior, str | None]]:
+        """Return what varies from image to image in a class, by catalogue column, and the light it belongs to."""
+        columns: dict[str, tuple[Quantity | None, str | None]] = {}
+        lights = self.lights(label)
+        if "source" in lights:
+            columns |= {f"lens_{name}": (value, None) for name, value in vars(self.lens).items()}
+        for owner, light in lights.items():
+            columns |= {f"{owner}_{name}": (value, owner) for name, value in vars(light).items()}
+            columns |= {f"{owner}_color_{k}": (color, owner) for k, color in enumerate(light.colors, 1)}
+        columns["exposure_time"] = self.observation.exposure_time, None
+        return {name: (value, owner) for name, (value, owner) in columns.items() if isinstance(value, Prior)}
+
+
+class Samples(Sequence[Sample]):
+    """The images of a recipe in catalogue order, each made when it is asked for: any number takes no memory.
+
+    Parameters
+    ----------
+    labels
+        Class names.
+    counts
+        Images per class in each split.
+    """
+
+    def __init__(self, labels: Sequence[str], counts: Counts) -> None:
+        self.labels, self.splits = tuple(labels), counts.as_dict()
+
+    def __len__(self) -> int:
+        return len(self.labels) * sum(self.splits.values())
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        """Return one image, or a list of them."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        rest = index % len(self)
+        for split, n in self.splits.items():
+            if rest < n * len(self.labels):
+                return Sample(split, self.labels[rest % len(self.labels)], rest // len(self.labels))
+            rest -= n * len(self.labels)
+        raise IndexError(index)
 
 
 def load_recipe(name: str | Path) -> Recipe:
@@ -137,7 +241,23 @@ def load_recipe(name: str | Path) -> Recipe:
         table: Mapping[str, Any] = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise CorruptFile(path, f"not valid TOML ({error})", "a recipe", "correct the line it names") from error
-    return Recipe.from_mapping(table, where)
+    return Recipe.from_mapping(_with_paths(dict(table), path.parent), where)
+
+
+def _with_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the table with the files it names found from the recipe's own folder."""
+    if isinstance(name := table.get("instrument"), str) and name.endswith(".toml"):
+        table["instrument"] = str((folder / name).absolute())
+    lights = table.get("light")
+    for light in (table.get("source"), *(lights.values() if isinstance(lights, dict) else ())):
+        if isinstance(light, dict) and isinstance(light.get("file"), str):
+            light["file"] = str((folder / light["file"]).absolute())
+    return table
+
+
+@lru_cache(maxsize=64)
+def _instrument(name: str) -> Instrument:
+    return load_instrument(name)
 
 
 def is_recipe(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +15,16 @@ from deeplense.sky.ellipticity import Value
 MIN_RADIUS = 1e-3
 
 
+class LightProfile(ABC):
+    """Something that shines."""
+
+    @abstractmethod
+    def surface_brightness(self, x: Tensor, y: Tensor) -> Tensor:
+        """Return the surface brightness [flux / arcsec²] at x, y [arcsec]; the amplitude may have a band axis."""
+
+
 @dataclass(frozen=True)
-class Sersic:
+class Sersic(LightProfile):
     """Elliptical Sérsic profile with b_n = 1.9992 n − 0.3271 (Capaccioli 1989), as lenstronomy's SERSIC_ELLIPSE has it.
 
     Parameters
@@ -53,7 +62,7 @@ class Sersic:
 
 
 @dataclass(frozen=True)
-class PixelSource:
+class PixelSource(LightProfile):
     """A picture of a galaxy as a source: bilinear between the centres of its pixels, zero outside.
 
     The picture is normalised to unit sum. Bilinear interpolation, which goes to zero over one pixel beyond the edge,
@@ -95,7 +104,7 @@ class PixelSource:
 
 
 @dataclass(frozen=True)
-class Spiral:
+class Spiral(LightProfile):
     """An exponential disc with logarithmic spiral arms.
 
     I = amplitude · exp(−R / R_scale) · (1 + contrast · (1 − exp(−R² / R_scale²)) · cos(m ϑ − m cot(pitch) ln(R /
@@ -145,7 +154,7 @@ class Spiral:
 
 
 @dataclass(frozen=True)
-class Ring:
+class Ring(LightProfile):
     """A ring galaxy: an elliptical annulus of Gaussian cross-section, I = amplitude · exp(−(R − radius)² / (2 width²)).
 
     Parameters

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from deeplense.sky.ellipticity import TINY, Value, bounded
 
+BLOCK = 25  # point masses that are summed in one formula
 SMALL, TERMS = 1e-2, 8  # below SMALL, TERMS terms of a series are exact in float64
 
 
@@ -28,6 +29,10 @@ class MassProfile(ABC):
     @abstractmethod
     def convergence(self, x: Tensor, y: Tensor) -> Tensor:
         """Return the convergence κ = div α / 2, smooth part only (a point mass has none away from its position)."""
+
+    def blocks(self) -> list[MassProfile] | None:
+        """Return profiles of one size that add up to this one, where it is a sum too long for one formula."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -128,9 +133,44 @@ class PointMasses(MassProfile):
             alpha_y = torch.addcmul(alpha_y, strength, dy)
         return alpha_x, alpha_y
 
+    def blocks(self) -> list[MassProfile] | None:
+        """Return blocks of 25 masses where there are more."""
+        if self.theta_E.shape[1] <= BLOCK:
+            return None
+        columns = (self.theta_E, self.center_x, self.center_y)
+        return [PointMasses(*part) for part in zip(*(split_columns(column, BLOCK) for column in columns), strict=True)]
+
     def convergence(self, x: Tensor, y: Tensor) -> Tensor:
         """Return 0: all mass sits in the points."""
         return torch.zeros_like(self.theta_E.sum(1)[:, None, None, None] + x + y)
+
+
+@dataclass(frozen=True)
+class Tabulated(MassProfile):
+    """A deflection computed before, at the very positions it is asked for: a lens that is the same in every image.
+
+    Parameters
+    ----------
+    alpha_x, alpha_y
+        Deflection [arcsec].
+    """
+
+    alpha_x: Tensor
+    alpha_y: Tensor
+
+    def deflection(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the table."""
+        return self.alpha_x, self.alpha_y
+
+    def convergence(self, x: Tensor, y: Tensor) -> Tensor:
+        """Refuse: only the deflection is kept."""
+        raise NotImplementedError("a tabulated deflection has no convergence; ask the profiles it was made of")
+
+
+def split_columns(column: Float[Tensor, "B K"], size: int, fill: float = 0.0) -> list[Float[Tensor, "B size"]]:
+    """Return the columns in blocks of one size, the last one filled up."""
+    missing = -column.shape[1] % size
+    return list(torch.nn.functional.pad(column, (0, missing), value=fill).split(size, dim=1)) if column.shape[1] else []
 
 
 def _arctan_ratio(z2: Tensor) -> Tensor:

@@ -14,9 +14,9 @@ from torch import Tensor
 from deeplense.core.config import NonNegative, Positive
 from deeplense.core.errors import InvalidOption
 from deeplense.sky import halo
-from deeplense.sky.circular import SIS, ConvergenceSheet
+from deeplense.sky.circular import SIS, ConvergenceSheet, PointMass
 from deeplense.sky.cosmology import LensPlane
-from deeplense.sky.mass import MassProfile, PointMasses
+from deeplense.sky.mass import MassProfile
 from deeplense.sky.nfw import NFW, TNFW
 from deeplense.sky.subhaloes import Subhaloes
 from deeplense.sky.substructure import POPULATIONS, Parameters, Population
@@ -27,7 +27,7 @@ OVERFLOW = 1e-12  # chance that an image would have more subhaloes than slots
 MAX_MEAN = 10000  # subhaloes of an image
 
 Masses = Float64[np.ndarray, "*shape"]
-KINDS: dict[str, type[MassProfile]] = {"sis": SIS, "nfw": NFW, "tnfw": TNFW}
+KINDS: dict[str, type[MassProfile]] = {"point_mass": PointMass, "sis": SIS, "nfw": NFW, "tnfw": TNFW}
 ProfileName = Literal["point_mass", "sis", "nfw", "tnfw"]
 
 
@@ -117,7 +117,7 @@ class SubhaloPopulation(Population):
         columns[strength] = columns[strength] * present[:, used]
         columns |= {"center_x": x, "center_y": y}
         tensors = {name: torch.from_numpy(column).to(like) for name, column in columns.items()}
-        haloes = PointMasses(**tensors) if self.profile == "point_mass" else Subhaloes(KINDS[self.profile], tensors)
+        haloes = Subhaloes(KINDS[self.profile], tensors)
         if self.mass_sheet == "none":
             return (haloes,)
         kappa = np.full((len(present), 1, 1, 1), -self.expected_convergence(plane))

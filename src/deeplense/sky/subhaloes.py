@@ -9,7 +9,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deeplense.sky.mass import MassProfile
+from deeplense.sky.mass import MassProfile, split_columns
+
+BLOCK = 5  # haloes that are summed in one formula
+STRENGTHS = ("theta_E", "alpha_Rs")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,19 @@ class Subhaloes(MassProfile):
             alpha_x, alpha_y = halo.deflection(x, y)
             total_x, total_y = total_x + alpha_x, total_y + alpha_y
         return total_x, total_y
+
+    def blocks(self) -> list[MassProfile] | None:
+        """Return blocks of 5 haloes; the last one is filled up with haloes of no strength."""
+        if not next(iter(self.parameters.values())).shape[1]:
+            return []
+        columns = {
+            name: split_columns(value, BLOCK, 0.0 if name in STRENGTHS else 1.0)
+            for name, value in self.parameters.items()
+        }
+        return [
+            Subhaloes(self.profile, dict(zip(columns, part, strict=True)))
+            for part in zip(*columns.values(), strict=True)
+        ]
 
     def convergence(self, x: Tensor, y: Tensor) -> Tensor:
         """Return Σ κ, [B, 1, H, W] at positions of shape [H, W]."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated, ClassVar
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -16,7 +16,9 @@ from jaxtyping import Float64
 from torch import Tensor
 
 from deeplense.core.config import Bounds, Config, Count, Positive
+from deeplense.core.errors import InvalidOption
 from deeplense.core.registry import Registry
+from deeplense.sky.cosmology import LensPlane
 from deeplense.sky.mass import MassProfile, PointMasses
 from deeplense.sky.vortex import Vortex
 
@@ -27,19 +29,18 @@ Parameters = dict[str, Float64[np.ndarray, "B *K"]]  # noqa: F821
 class Population(Config):
     """A law of substructure.
 
-    Attributes
-    ----------
-    n_uniforms
-        How many uniform numbers one image takes.
+    The plane turns masses and lengths into angles.
     """
 
-    n_uniforms: ClassVar[int] = 0
-
-    def draw(self, uniforms: Float64[np.ndarray, "B U"]) -> Parameters:
-        """Return the parameters of each image, one array per catalogue column."""
+    def n_uniforms(self, plane: LensPlane) -> int:
+        """Return how many uniform numbers one image takes."""
         raise NotImplementedError
 
-    def profiles(self, parameters: Parameters, theta_E2_per_mass: float, like: Tensor) -> tuple[MassProfile, ...]:
+    def draw(self, uniforms: Float64[np.ndarray, "B U"], plane: LensPlane) -> Parameters:
+        """Return the parameters of each image, one array per catalogue column: [B], or [B, K] with NaN for none."""
+        raise NotImplementedError
+
+    def profiles(self, parameters: Parameters, plane: LensPlane, like: Tensor) -> tuple[MassProfile, ...]:
         """Return the mass profiles of drawn parameters, in the dtype and on the device of `like`."""
         raise NotImplementedError
 
@@ -52,11 +53,15 @@ POPULATIONS: Registry[type[Population]] = Registry("substructure", "deeplense.sk
 class NoSubstructure(Population):
     """A smooth lens."""
 
-    def draw(self, uniforms: Float64[np.ndarray, "B U"]) -> Parameters:
+    def n_uniforms(self, plane: LensPlane) -> int:
+        """Return 0."""
+        return 0
+
+    def draw(self, uniforms: Float64[np.ndarray, "B U"], plane: LensPlane) -> Parameters:
         """Return no parameter."""
         return {}
 
-    def profiles(self, parameters: Parameters, theta_E2_per_mass: float, like: Tensor) -> tuple[MassProfile, ...]:
+    def profiles(self, parameters: Parameters, plane: LensPlane, like: Tensor) -> tuple[MassProfile, ...]:
         """Return no profile."""
         return ()
 
@@ -83,33 +88,31 @@ class PointMassSubhaloes(Population):
     mass_exponent: float = 0.1
     radius: tuple[Positive, Positive] = (0.25, 2.0)
 
-    @property
-    def n_uniforms(self) -> int:  # type: ignore[override]
-        """Mass, radius and angle of each subhalo."""
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("mass", "radius"):
+            _check_order(name, getattr(self, name))
+
+    def n_uniforms(self, plane: LensPlane) -> int:
+        """Return three: mass, radius and angle, for each subhalo."""
         return 3 * self.count
 
-    def draw(self, uniforms: Float64[np.ndarray, "B U"]) -> Parameters:
+    def draw(self, uniforms: Float64[np.ndarray, "B U"], plane: LensPlane) -> Parameters:
         """Return `halo_mass` [solar masses], `halo_x`, `halo_y` [arcsec], each [B, count]."""
         u_mass, u_radius, u_angle = np.split(uniforms, 3, axis=1)
         radius = self.radius[0] + (self.radius[1] - self.radius[0]) * u_radius
         angle = 2 * math.pi * u_angle
         return {
-            "halo_mass": self._masses(u_mass),
+            "halo_mass": power_law(u_mass, *self.mass, self.mass_exponent - 1),
             "halo_x": radius * np.sin(angle),
             "halo_y": radius * np.cos(angle),
         }
 
-    def profiles(self, parameters: Parameters, theta_E2_per_mass: float, like: Tensor) -> tuple[MassProfile, ...]:
+    def profiles(self, parameters: Parameters, plane: LensPlane, like: Tensor) -> tuple[MassProfile, ...]:
         """Return the point masses."""
-        theta_E = np.sqrt(theta_E2_per_mass * parameters["halo_mass"])
+        theta_E = np.sqrt(plane.theta_E2_per_solar_mass * parameters["halo_mass"])
         columns = (theta_E, parameters["halo_x"], parameters["halo_y"])
         return (PointMasses(*(torch.from_numpy(column).to(like) for column in columns)),)
-
-    def _masses(self, u: Float64[np.ndarray, "B K"]) -> Float64[np.ndarray, "B K"]:
-        if self.mass_exponent == 0:
-            return np.asarray(self.mass[0] * (self.mass[1] / self.mass[0]) ** u)
-        low, high = (mass**self.mass_exponent for mass in self.mass)
-        return np.asarray((low + (high - low) * u) ** (1 / self.mass_exponent))
 
 
 @POPULATIONS.register("axion_vortex")
@@ -133,9 +136,16 @@ class AxionVortex(Population):
     length_times_mass: Positive = 3e-24
     mass: Positive = 3e10
     n_beads: Annotated[int, Bounds(low=2)] = 100
-    n_uniforms: ClassVar[int] = 2
 
-    def draw(self, uniforms: Float64[np.ndarray, "B U"]) -> Parameters:
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_order("axion_mass", self.axion_mass)
+
+    def n_uniforms(self, plane: LensPlane) -> int:
+        """Return two: axion mass and angle."""
+        return 2
+
+    def draw(self, uniforms: Float64[np.ndarray, "B U"], plane: LensPlane) -> Parameters:
         """Return `axion_mass` [eV], `vortex_half_length` [arcsec] and `vortex_angle` [rad], each [B]."""
         low, high = (math.log(mass) for mass in self.axion_mass)
         axion_mass = np.exp(low + (high - low) * uniforms[:, 0])
@@ -145,10 +155,24 @@ class AxionVortex(Population):
             "vortex_angle": math.pi * (2 * uniforms[:, 1] - 1),
         }
 
-    def profiles(self, parameters: Parameters, theta_E2_per_mass: float, like: Tensor) -> tuple[MassProfile, ...]:
+    def profiles(self, parameters: Parameters, plane: LensPlane, like: Tensor) -> tuple[MassProfile, ...]:
         """Return the vortex."""
         half_length, angle = (
-            torch.from_numpy(parameters[name]).to(like)[:, None, None]
+            torch.from_numpy(parameters[name]).to(like)[:, None, None, None]
             for name in ("vortex_half_length", "vortex_angle")
         )
-        return (Vortex(math.sqrt(theta_E2_per_mass * self.mass), half_length, angle, n_beads=self.n_beads),)
+        return (Vortex(math.sqrt(plane.theta_E2_per_solar_mass * self.mass), half_length, angle, n_beads=self.n_beads),)
+
+
+def power_law(u: Float64[np.ndarray, "*B"], low: float, high: float, exponent: float) -> Float64[np.ndarray, "*B"]:
+    """Return draws of a density ∝ x^exponent between two positive bounds, from uniform numbers."""
+    p = exponent + 1
+    if abs(p) < 1e-12:
+        return np.asarray(low * (high / low) ** u)
+    first, last = low**p, high**p
+    return np.asarray((first + (last - first) * u) ** (1 / p))
+
+
+def _check_order(name: str, bounds: tuple[float, float]) -> None:
+    if bounds[0] > bounds[1]:
+        raise InvalidOption(f"{name} is [{bounds[0]:g}, {bounds[1]:g}]", "the smaller bound first", "swap them")

@@ -77,28 +77,37 @@ def _inverse_sum(u_re: Tensor, u_im: Tensor, n: int) -> Complex:
 def _digamma_difference(far: Complex, near: Complex) -> Complex:
     """Return ψ(far) − ψ(near) for Re far ≥ Re near ≥ ½, without cancellation where both are large.
 
-    Both arguments are shifted up by the recurrence, the terms that the shift leaves are summed, and the logarithms of
-    the asymptotic series are merged into one log1p.
+    The recurrence shifts both arguments up to where the asymptotic series holds, and its logarithms are merged into one
+    log1p.
     """
-    re, im, shift = torch.zeros_like(near[0]), torch.zeros_like(near[0]), SHIFT[near[0].dtype]
-    for k in range(shift):
-        low, high = _inverse(near[0] + k, near[1]), _inverse(far[0] + k, far[1])
-        re, im = re + (low[0] - high[0]), im + (low[1] - high[1])
-    far_shifted, near_shifted = (far[0] + shift, far[1]), (near[0] + shift, near[1])
-    tail_far, tail_near = _asymptotic_tail(*far_shifted), _asymptotic_tail(*near_shifted)
+    near_shifted, near_terms = _shifted(near)
+    far_shifted, far_terms = _shifted(far)
     inverse = _inverse(*near_shifted)
+    tail_near, tail_far = _asymptotic_tail(inverse), _asymptotic_tail(_inverse(*far_shifted))
     ratio = _product((far[0] - near[0], far[1] - near[1]), inverse)  # far / near − 1
     log_modulus = torch.log1p(2 * ratio[0] + ratio[0] ** 2 + ratio[1] ** 2) / 2
     argument = torch.atan2(ratio[1], 1 + ratio[0])
+    re, im = near_terms[0] - far_terms[0], near_terms[1] - far_terms[1]
     return re + log_modulus + (tail_far[0] - tail_near[0]), im + argument + (tail_far[1] - tail_near[1])
 
 
-def _asymptotic_tail(re: Tensor, im: Tensor) -> Complex:
-    """Return ψ(z) − log z = −1/(2z) − Σ B_2k / (2k z^2k) for large z."""
-    inverse = _inverse(re, im)
+def _shifted(z: Complex) -> tuple[Complex, Complex]:
+    """Return z + S and Σ 1 / (z + k) for k = 0 … S − 1, as one fraction."""
+    shift = SHIFT[z[0].dtype]
+    denominator, numerator = z, (torch.ones_like(z[0]), torch.zeros_like(z[0]))
+    for k in range(1, shift):
+        term = z[0] + k, z[1]
+        product = _product(numerator, term)
+        numerator = product[0] + denominator[0], product[1] + denominator[1]
+        denominator = _product(denominator, term)
+    return (z[0] + shift, z[1]), _product(numerator, _inverse(*denominator))
+
+
+def _asymptotic_tail(inverse: Complex) -> Complex:
+    """Return ψ(z) − log z = −1/(2z) − Σ B_2k / (2k z^2k) for large z, given 1/z."""
     square = _product(inverse, inverse)
-    total: Complex = (torch.zeros_like(re), torch.zeros_like(re))
-    for coefficient in reversed(DIGAMMA_SERIES[: TERMS[re.dtype]]):
+    total: Complex = (torch.zeros_like(inverse[0]), torch.zeros_like(inverse[0]))
+    for coefficient in reversed(DIGAMMA_SERIES[: TERMS[inverse[0].dtype]]):
         total = _product((total[0] + coefficient, total[1]), square)
     return -inverse[0] / 2 - total[0], -inverse[1] / 2 - total[1]
 
@@ -106,10 +115,10 @@ def _asymptotic_tail(re: Tensor, im: Tensor) -> Complex:
 def _pi_cot(re: Tensor, im: Tensor) -> Complex:
     """Return π cot(π z): accurate near the poles, finite far from the real axis, where it goes to ∓iπ."""
     angle = math.pi * (re - torch.round(re))
-    sin, tanh = torch.sin(angle), torch.tanh(math.pi * im)
-    sech2 = 1 - tanh**2
-    scale = math.pi / (tanh**2 + sech2 * sin**2 + TINY)
-    return scale * sech2 * sin * torch.cos(angle), -scale * tanh
+    sin, fall = torch.sin(angle), -torch.expm1(-2 * math.pi * im.abs())
+    rest = 1 - fall
+    scale = math.pi / (fall**2 + 4 * rest * sin**2 + TINY)
+    return 4 * scale * rest * sin * torch.cos(angle), -scale * torch.sign(im) * fall * (1 + rest)
 
 
 def _inverse(re: Tensor, im: Tensor) -> Complex:
