@@ -16,6 +16,7 @@ from deeplense.core.run_folder import RUNS, SHIPPED, RunFolder
 if TYPE_CHECKING:
     import numpy as np
 
+    from deeplense.data.dataset import Dataset
     from deeplense.data.loader import Loader
     from deeplense.metrics.intervals import Interval
 
@@ -69,18 +70,13 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
         When the dataset has other classes or other image sizes than the run was trained on.
     """
     options = options or EvaluateOptions.from_mapping(fields)
-    from deeplense.data.dataset import open_dataset
     from deeplense.data.loader import Loader
-    from deeplense.simulate import ensure
     from deeplense.training.trackers import log_evaluation
     from deeplense.training.trained import TrainedModel, locate_run
 
     run = locate_run(options.run_id)
     model = TrainedModel.load(run, options.device)
-    own = model.config["dataset"]
-    known = Path(own["path"])
-    # the run's own dataset lies where it was, or else is made again from its recipe
-    dataset = open_dataset(ensure(options.dataset or (str(known) if known.exists() else own["name"])))
+    dataset, is_own = _dataset(options.dataset, model.config["dataset"])
     images = Loader(dataset, dataset.indices(options.split), model.labels, model.crop, options.workers)
     answers = model.answers(images, options.batch_size)
     if bool((images.targets < 0).any()):
@@ -88,9 +84,8 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
             f"{dataset.path} has images without a label", "a label for each image", "use `deeplense predict` instead"
         )
     marks = model.task.marks_with_intervals(answers, images.targets.numpy())
-    is_own = dataset.path.absolute() == known.absolute() and options.split == "test"
     home = RUNS / options.run_id if run.path.parent == SHIPPED else run.path  # the package itself stays as it is
-    folder = home if is_own else home / f"{dataset.path.name}-{options.split}"
+    folder = home if is_own and options.split == "test" else home / f"{dataset.path.name}-{options.split}"
     _write(RunFolder(folder), model.task.columns(answers), images, marks, options.split)
     _write_tables(folder, model.task.tables(answers, images.targets.numpy()))
     _write_mistakes(folder, answers, images, model.labels)
@@ -103,6 +98,19 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     )
     note(f"marks and predictions are in {folder}; see them with: deeplense report {run.path}")
     return marks
+
+
+def _dataset(asked: str | None, own: dict[str, Any]) -> tuple[Dataset, bool]:
+    """Return the dataset to judge on, and whether it is the run's own: where it was, or made again from its recipe."""
+    from deeplense.data.dataset import open_dataset
+    from deeplense.simulate import ensure
+    from deeplense.simulation.fresh import RecipeDataset
+
+    if asked is None and own.get("layout") == RecipeDataset.layout:
+        return RecipeDataset(own["name"], compiled=False), True
+    known = Path(own["path"])
+    dataset = open_dataset(ensure(asked or (str(known) if known.exists() else own["name"])))
+    return dataset, dataset.path.absolute() == known.absolute()
 
 
 def _write(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import os
+import re
 import shutil
-import time
-from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from deeplense.core.config import Bounds, Config
 from deeplense.core.console import note, progress
@@ -18,12 +18,11 @@ from deeplense.core.errors import InvalidDataset, InvalidOption, UnknownName
 from deeplense.core.files import CannotWrite, alone, is_leftover, read_json, remove_leftovers, write_json
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
-    from deeplense.recipes.recipe import Recipe, Sample
+    from deeplense.recipes.recipe import Recipe
+    from deeplense.simulation.order import Order
 
 UNFINISHED = "unfinished.json"
-ROWS_PER_DRAW = 128
+WORTH_COMPILING = 20_000  # images
 Images = Annotated[int | None, Bounds(low=0)]
 
 
@@ -45,6 +44,13 @@ class SimulateOptions(Config):
         Test images per class; by default as many as the recipe says.
     seed
         Seed: the same recipe and seed give the same images, a larger set contains the smaller.
+    compile
+        Compile the formulas: ten times faster, after up to a minute the first time; by default for more than 20,000
+        images where there is a C++ compiler. It changes the last bits of some pixels.
+    engine
+        Where to simulate: this process, or a Ray cluster.
+    shard
+        "i/N": make part i of N (from 1) of the files and leave the others to other jobs; the last one finishes the set.
     """
 
     recipe: str
@@ -54,6 +60,18 @@ class SimulateOptions(Config):
     validation: Images = None
     test: Images = None
     seed: Annotated[int, Bounds(low=0)] = 0
+    compile: bool | None = None
+    engine: Literal["local", "ray"] = "local"
+    shard: str | None = None
+
+    @property
+    def part(self) -> tuple[int, int]:
+        """Which part of how many."""
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.shard or "1/1")
+        part = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not 1 <= part[0] <= part[1]:
+            raise InvalidOption(f"shard is '{self.shard}'", "i/N with i from 1 to N", "write --shard 1/8, for example")
+        return part
 
 
 def simulate(options: SimulateOptions | None = None, /, **fields: Any) -> Path:
@@ -74,12 +92,14 @@ def simulate(options: SimulateOptions | None = None, /, **fields: Any) -> Path:
         When the disk is full or the folder not writable; what is already written stays and is used the next time.
     """
     options = options or SimulateOptions.from_mapping(fields)
+    part = options.part
     from deeplense.recipes.recipe import load_recipe
 
     recipe = load_recipe(options.recipe)
     counts = {split: n for split in ("train", "validation", "test") if (n := getattr(options, split)) is not None}
     recipe = dataclasses.replace(recipe, counts=dataclasses.replace(recipe.counts, **counts))
-    return _make(recipe, options.seed, options.out or Path("data") / recipe.name, verify=True)
+    folder = options.out or Path("data") / recipe.name
+    return _make(_order(recipe, options.seed, folder, options.compile), options.engine, part, verify=True)
 
 
 def ensure(dataset: str) -> Path:
@@ -103,38 +123,99 @@ def ensure(dataset: str) -> Path:
     recipe = load_recipe(dataset)
     cache = Path(os.environ.get("DEEPLENSE_CACHE", "~/.cache/deeplense")).expanduser()
     digest = stable_key(json.dumps(recipe.as_dict(), sort_keys=True))
-    return _make(recipe, 0, cache / f"{recipe.name}-v{recipe.version}-{digest:016x}")
+    return _make(_order(recipe, 0, cache / f"{recipe.name}-v{recipe.version}-{digest:016x}", None))
 
 
-def _make(recipe: Recipe, seed: int, folder: Path, verify: bool = False) -> Path:
-    from deeplense.data.shards import CATALOGUE, MANIFEST, ROWS_PER_SHARD, shard_name, write_catalogue, write_manifest
+def _order(recipe: Recipe, seed: int, folder: Path, compiled: bool | None) -> Order:
+    """Return the order; whether to compile is as asked, or as the folder was begun, or as it pays."""
+    from deeplense.core.compiled import can_compile
+    from deeplense.data.shards import MANIFEST
+    from deeplense.simulation.order import Order
 
-    facts, samples = _facts(recipe, seed), recipe.samples()
-    if not samples:
+    if compiled and not can_compile():
+        raise InvalidOption("--compile without a C++ compiler", "g++ or clang++ on the PATH", "leave it out")
+    for name in (MANIFEST, UNFINISHED):
+        if compiled is None and (folder / name).is_file():
+            found = read_json(folder / name)
+            compiled = found.get("compiled", False) if isinstance(found, dict) else None
+    if compiled is None:
+        compiled = worth_compiling(len(recipe.samples()))
+    return Order(recipe, seed, compiled, folder)
+
+
+def worth_compiling(n_images: int) -> bool:
+    """Whether compiled formulas save time on so many images, on a machine that can compile."""
+    from deeplense.core.compiled import can_compile
+
+    return n_images > WORTH_COMPILING and can_compile()
+
+
+def _make(order: Order, engine: str = "local", part: tuple[int, int] = (1, 1), verify: bool = False) -> Path:
+    facts, folder, n = _facts(order), order.folder, len(order.samples)
+    if not n:
         raise InvalidOption("every split would be empty", "at least one image", "raise --train, --validation or --test")
     to_mend = _to_mend(facts, folder, verify)
     if to_mend == []:
-        note(f"{folder} is complete: {len(samples):,} images")
+        note(f"{folder} is complete: {n:,} images")
         return folder
-    _announce(recipe, len(samples), folder)
+    _announce(order, part)
+    if part != (1, 1):
+        return _make_part(order, engine, part, facts, verify)
     with alone(folder):
         if (to_mend := _to_mend(facts, folder, verify)) == []:  # made by another process while this one waited
             return folder
-        write_json(folder / UNFINISHED, facts)
         remove_leftovers(folder)
-        for name in (MANIFEST, *to_mend) if to_mend else ():
-            (folder / name).unlink(missing_ok=True)
-        if not (folder / CATALOGUE).is_file():
-            write_catalogue(folder / CATALOGUE, _schema(recipe), _catalogue_rows(recipe, seed, samples))
-        with progress(f"simulating {recipe.name}", len(samples)) as advance:
-            for number, first in enumerate(range(0, len(samples), ROWS_PER_SHARD)):
-                rows = samples[first : first + ROWS_PER_SHARD]
-                if not (folder / shard_name(number)).is_file():
-                    _write_rows(recipe, seed, rows, folder / shard_name(number))
-                advance(len(rows))
-        write_manifest(folder, facts, len(samples))
-        (folder / UNFINISHED).unlink()
+        _begin(order, facts, to_mend or [])
+        _make_shards(order, engine, part)
+        _finish(order, facts)
     return folder
+
+
+def _make_part(order: Order, engine: str, part: tuple[int, int], facts: dict[str, Any], verify: bool) -> Path:
+    """Make one part of the shards, while other processes make theirs; whoever finds all of them finishes the set."""
+    with alone(order.folder):
+        to_mend = _to_mend(facts, order.folder, verify)
+        if to_mend != []:
+            _begin(order, facts, to_mend or [])
+    _make_shards(order, engine, part)
+    with alone(order.folder):
+        if missing := order.missing():
+            note(f"part {part[0]} of {part[1]} is done; {len(missing):,} of {order.n_shards:,} shards are missing")
+        elif _to_mend(facts, order.folder, False) != []:
+            _finish(order, facts)
+    return order.folder
+
+
+def _begin(order: Order, facts: dict[str, Any], to_mend: list[str]) -> None:
+    from deeplense.data.shards import CATALOGUE, MANIFEST, write_catalogue
+    from deeplense.simulation.catalogue import schema, tables
+
+    write_json(order.folder / UNFINISHED, facts)
+    for name in (MANIFEST, *to_mend) if to_mend else ():
+        (order.folder / name).unlink(missing_ok=True)
+    if not (order.folder / CATALOGUE).is_file():
+        rows = tables(order.recipe, order.seed, order.samples)
+        write_catalogue(order.folder / CATALOGUE, schema(order.recipe), rows)
+
+
+def _make_shards(order: Order, engine: str, part: tuple[int, int]) -> None:
+    from deeplense.data.shards import ROWS_PER_SHARD
+    from deeplense.simulation.cluster import make_on_ray
+    from deeplense.simulation.order import make_here
+
+    missing = order.missing(part)
+    make = {"local": make_here, "ray": make_on_ray}[engine]
+    total = min(len(missing) * ROWS_PER_SHARD, len(order.samples))
+    with progress(f"simulating {order.recipe.name}", total) as advance:
+        for n in make(order, missing):
+            advance(n)
+
+
+def _finish(order: Order, facts: dict[str, Any]) -> None:
+    from deeplense.data.shards import write_manifest
+
+    write_manifest(order.folder, facts, len(order.samples))
+    (order.folder / UNFINISHED).unlink(missing_ok=True)
 
 
 def _to_mend(facts: dict[str, Any], folder: Path, verify: bool) -> list[str] | None:
@@ -165,22 +246,23 @@ def _to_mend(facts: dict[str, Any], folder: Path, verify: bool) -> list[str] | N
     return None
 
 
-def _facts(recipe: Recipe, seed: int) -> dict[str, Any]:
+def _facts(order: Order) -> dict[str, Any]:
     """Return what the manifest says of a dataset before any image is made."""
-    from deeplense.instruments.instrument import load_instrument
     from deeplense.version import __version__
 
-    instrument = load_instrument(recipe.instrument)
+    recipe, instruments = order.recipe, order.recipe.instruments()
     facts = {
         "recipe": recipe.as_dict(),
-        "seed": seed,
+        "seed": order.seed,
+        "compiled": order.compiled,
         "deeplense_version": __version__,
         "labels": recipe.labels,
-        "image_shape": [1, recipe.n_pixels, recipe.n_pixels],
+        "image_shape": recipe.image_shape,
+        "arrays": recipe.array_shapes(),
         "dtype": recipe.observation.dtype,
         "unit": recipe.observation.unit,
-        "pixel_scale": instrument.pixel_scale,
-        "instrument": instrument.as_dict(),
+        "pixel_scale": instruments[0].pixel_scale,
+        "instruments": [instrument.as_dict() for instrument in instruments],
     }
     plain: dict[str, Any] = json.loads(json.dumps(facts))
     return plain
@@ -198,64 +280,20 @@ def _must_agree(facts: dict[str, Any], found: Any, folder: Path) -> None:
         )
 
 
-def _announce(recipe: Recipe, n: int, folder: Path) -> None:
-    """Say how much will be made, how long it takes and where; refuse when it cannot fit the disk."""
-    from deeplense.recipes.draw import draw
-    from deeplense.recipes.recipe import Sample
-
-    size = n * recipe.n_pixels**2 * (2 if recipe.observation.dtype == "uint16" else 4)
+def _announce(order: Order, part: tuple[int, int]) -> None:
+    """Say how much will be made and where; refuse when it cannot fit the disk."""
+    recipe, folder, n = order.recipe, order.folder, len(order.samples)
+    bytes_per_pixel = 2 if recipe.observation.dtype == "uint16" else 4
+    size = n * bytes_per_pixel * sum(math.prod(shape) for shape in recipe.array_shapes().values())
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
-    if size > free:
+    if size / part[1] > free:
         raise CannotWrite(
-            f"{recipe.name} takes {size / 1e9:.1f} GB and {existing} has {free / 1e9:.1f} GB free",
+            f"{recipe.name} takes {size / part[1] / 1e9:.1f} GB and {existing} has {free / 1e9:.1f} GB free",
             "a disk with room for the images",
             "choose another --out, or fewer images with --train, --validation, --test",
         )
-    probe = [Sample("probe", label, k) for k in range(32) for label in recipe.labels]
-    draw(recipe, 0, probe[:8])  # the first call pays for start-up
-    begin = time.monotonic()
-    draw(recipe, 0, probe)
-    seconds = (time.monotonic() - begin) / len(probe) * n
-    note(f"simulating {n:,} images of {recipe.name} ({size / 1e6:,.0f} MB, about {seconds:,.0f} s) into {folder}")
-
-
-def _schema(recipe: Recipe) -> pa.Schema:
-    """Return the catalogue's columns: identity, and every parameter that some class draws."""
-    import pyarrow as pa
-
-    from deeplense.recipes.draw import draw_parameters
-    from deeplense.recipes.recipe import Sample
-
-    columns: list[pa.Field[Any]] = [pa.field(name, pa.string()) for name in ("id", "label", "split")]
-    parameters: dict[str, pa.Field[Any]] = {}
-    for label in recipe.labels:
-        for name, values in draw_parameters(recipe, 0, [Sample("probe", label, 0)]).items():
-            kind = pa.list_(pa.float64()) if values.ndim == 2 else pa.float64()
-            parameters[name] = pa.field(name, kind)
-    return pa.schema([*columns, pa.field("seed", pa.int64()), *parameters.values()])
-
-
-def _catalogue_rows(recipe: Recipe, seed: int, samples: list[Sample]) -> Iterator[list[dict[str, Any]]]:
-    """Yield the catalogue in batches; parameters are drawn again here, since each depends on seed and sample alone."""
-    from deeplense.data.shards import ROWS_PER_SHARD
-    from deeplense.recipes.draw import draw_parameters
-
-    for first in range(0, len(samples), ROWS_PER_SHARD):
-        rows: list[dict[str, Any]] = []
-        for sample in samples[first : first + ROWS_PER_SHARD]:
-            columns = draw_parameters(recipe, seed, [sample])
-            drawn = {name: values[0].tolist() for name, values in columns.items()}
-            rows.append({"id": sample.id, "label": sample.label, "split": sample.split, "seed": seed} | drawn)
-        yield rows
-
-
-def _write_rows(recipe: Recipe, seed: int, samples: list[Sample], path: Path) -> None:
-    import numpy as np
-
-    from deeplense.data.shards import write_shard
-    from deeplense.recipes.draw import draw
-
-    batches = [samples[i : i + ROWS_PER_DRAW] for i in range(0, len(samples), ROWS_PER_DRAW)]
-    images = np.concatenate([draw(recipe, seed, batch).image.numpy() for batch in batches])
-    write_shard(path, images, recipe.observation.dtype)
+    share = f", part {part[0]} of {part[1]}" if part != (1, 1) else ""
+    note(f"simulating {n:,} images of {recipe.name} ({size / 1e6:,.0f} MB) into {folder}{share}")
+    if order.compiled:
+        note("the formulas are compiled first: up to a minute, once on a machine")

@@ -36,6 +36,8 @@ class TrainOptions(Config):
     ----------
     dataset
         A recipe (Model_I, model_ii, …; simulated and cached on first use), or a path in any known layout.
+    fresh
+        Draw new training images from the recipe in every epoch; no files are written.
     model_source
         Where the architecture comes from.
     model_name
@@ -95,6 +97,7 @@ class TrainOptions(Config):
 
     dataset: str | None = None
     _: KW_ONLY
+    fresh: bool = False
     model_source: Literal["baseline", "timm", "deeplense"] = "deeplense"
     model_name: str | None = None
     complex: bool = False
@@ -213,19 +216,15 @@ def _prepare(
     """Return the trainer and the run's record; for a resumed run the record is the one that was stored."""
     import torch
 
-    from deeplense.data.dataset import open_dataset
     from deeplense.data.transforms import Augmentation, Normalisation, fit_normalisation
-    from deeplense.simulate import ensure
     from deeplense.tasks.classify import Classify
     from deeplense.training.loop import Plan, Trainer
 
-    if options.dataset is None:
-        raise InvalidOption("no dataset is named", "--dataset", "add one: a recipe such as model_ii, or a path")
     settings = _resolve_model(options)
     with accelerator.main_process_first():
-        dataset = open_dataset(ensure(options.dataset))
+        train, validation = _images(options)
+    dataset = train.dataset
     task = Classify(dataset.labels)
-    train, validation = (_loader(dataset, split, options) for split in ("train", "validation"))
     torch.manual_seed(options.seed)
     network = task.network(train.image_shape, settings)
     if accelerator.is_main_process:
@@ -255,6 +254,31 @@ def _resolve_model(options: TrainOptions) -> dict[str, Any]:
     from deeplense.models.network import resolve_name
 
     return options.as_dict() | {"model_name": resolve_name(options.model_source, options.model_name)}
+
+
+def _images(options: TrainOptions) -> tuple[Loader, Loader]:
+    """Return training and validation images: of a dataset, or drawn from a recipe."""
+    from deeplense.data.dataset import open_dataset
+    from deeplense.recipes.recipe import is_recipe
+    from deeplense.simulate import ensure, worth_compiling
+    from deeplense.simulation.fresh import FreshLoader, RecipeDataset
+
+    if options.dataset is None:
+        raise InvalidOption("no dataset is named", "--dataset", "add one: a recipe such as model_ii, or a path")
+    if not options.fresh:
+        dataset = open_dataset(ensure(options.dataset))
+        return _loader(dataset, "train", options), _loader(dataset, "validation", options)
+    if not is_recipe(options.dataset):
+        raise InvalidOption(
+            f"--fresh with '{options.dataset}'",
+            "a recipe, from which new images can be drawn",
+            "name a recipe such as model_ii or a recipe's TOML file, or leave --fresh out",
+        )
+    recipe = RecipeDataset(options.dataset, compiled=False)
+    n_images = options.epochs * len(recipe.indices("train"))
+    if worth_compiling(n_images):
+        recipe = RecipeDataset(options.dataset, compiled=True)
+    return FreshLoader(recipe, options.seed, options.crop), _loader(recipe, "validation", options)
 
 
 def _loader(dataset: Dataset, split: str, options: TrainOptions) -> Loader:

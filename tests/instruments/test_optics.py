@@ -16,7 +16,6 @@ from deeplense.instruments.instrument import Instrument, load_instrument, shippe
 from deeplense.instruments.optics import (
     SIGMA_PER_FWHM,
     bin_pixels,
-    blur,
     convolve_kernel,
     convolve_separable,
     expose,
@@ -29,6 +28,13 @@ from deeplense.sky.mass import SIE
 from deeplense.sky.scene import Scene
 
 MOFFAT = Instrument("a camera", "none", pixel_scale=0.1, psf="moffat", psf_fwhm=0.4, moffat_beta=2.5)
+
+
+def blur(image: torch.Tensor, camera: Instrument, supersampling: int = 1) -> torch.Tensor:
+    """Return images convolved with the PSF of a camera, as `expose` does it."""
+    if camera.psf == "gaussian":
+        return convolve_separable(image, gaussian_taps(camera, supersampling))
+    return convolve_kernel(image, kernel(camera, supersampling))
 
 
 def lopsided(rows: int = 7, columns: int = 9) -> np.ndarray:
@@ -78,7 +84,8 @@ def test_the_grid_is_centred_with_x_along_columns(n_pixels: int) -> None:
 
 def test_a_source_to_the_right_and_above_has_large_column_and_row() -> None:
     instrument = Instrument("a camera", "none", pixel_scale=0.1, psf_fwhm=0.1)
-    image = expose(Scene((SIE(0.0),), Sersic(1.0, 0.1, 1.0, 0.0, 0.0, 0.55, 0.15)), instrument, 20, torch.zeros(0))
+    scene = Scene((SIE(0.0),), (Sersic(1.0, 0.1, 1.0, 0.0, 0.0, 0.55, 0.15),))
+    image = expose(scene, (instrument,), 20, torch.zeros(0))
     row, column = divmod(int(image.argmax()), 20)
     assert (row, column) == (11, 15)
 
@@ -87,8 +94,9 @@ def test_pixel_values_are_brightness_times_area() -> None:
     source = Sersic(3.0, 1.0)
     fine = Instrument("a camera", "none", pixel_scale=0.05, psf_fwhm=0.0)
     x, y = pixel_grid(16, 0.05, torch.zeros(0, dtype=torch.float64))
-    image = expose(Scene((SIE(0.0),), source), fine, 16, x)
-    torch.testing.assert_close(image, source.surface_brightness(x, y) * 0.05**2)
+    image = expose(Scene((SIE(0.0),), (source,)), (fine,), 16, x)
+    assert image.shape == (1, 1, 16, 16), "a scene of mere numbers is a batch of one"
+    torch.testing.assert_close(image[0, 0], source.surface_brightness(x, y) * 0.05**2)
 
 
 # kernels of pixels
@@ -175,12 +183,12 @@ def gaussian_in_pixels(sigma: float, x: float, y: float, n_pixels: int, pixel_sc
 @pytest.mark.parametrize(("source", "psf_fwhm"), [(0.12, 0.3), (0.05, 0.4), (0.3, 0.1)])
 def test_samples_of_a_pixel_approach_the_closed_form_of_two_gaussians(source: float, psf_fwhm: float) -> None:
     camera = Instrument("a camera", "none", pixel_scale=0.2, psf_fwhm=psf_fwhm, psf_truncation=8.0)
-    scene = Scene((SIE(0.0),), gaussian_source(source, 0.13, -0.31))
+    scene = Scene((SIE(0.0),), (gaussian_source(source, 0.13, -0.31),))
     total = math.hypot(source, psf_fwhm * SIGMA_PER_FWHM)
     expected = gaussian_in_pixels(total, 0.13, -0.31, 31, 0.2)
     like = torch.zeros(0, dtype=torch.float64)
     errors = {
-        s: np.abs(expose(scene, camera, 31, like, supersampling=s).numpy() - expected).max() / expected.max()
+        s: np.abs(expose(scene, (camera,), 31, like, supersampling=s).numpy() - expected).max() / expected.max()
         for s in (1, 2, 4, 8, 16)
     }
     assert errors[16] < 2e-3
@@ -193,9 +201,9 @@ def test_samples_of_a_pixel_approach_the_closed_form_of_two_gaussians(source: fl
 def test_every_instrument_keeps_the_flux_of_a_source(name: str, supersampling: int) -> None:
     camera = load_instrument(name)
     width = 3 * camera.pixel_scale
-    scene = Scene((SIE(0.0),), gaussian_source(width, 0.3 * width, -0.2 * width))
-    image = expose(scene, camera, 101, torch.zeros(0, dtype=torch.float64), supersampling)
-    assert image.shape == (101, 101)
+    scene = Scene((SIE(0.0),), (gaussian_source(width, 0.3 * width, -0.2 * width),))
+    image = expose(scene, (camera,), 101, torch.zeros(0, dtype=torch.float64), supersampling)
+    assert image.shape == (1, 1, 101, 101)
     assert image.sum().item() == pytest.approx(1, rel=1e-6)
     row, column = divmod(int(image.argmax()), 101)
     assert abs(row - 50) <= 1
@@ -203,25 +211,34 @@ def test_every_instrument_keeps_the_flux_of_a_source(name: str, supersampling: i
 
 
 def test_one_sample_is_the_default() -> None:
-    scene = Scene((SIE(1.0),), Sersic(1.0, 0.2, 1.0, 0.1, 0.0, torch.rand(3, 1, 1), 0.05))
+    scene = Scene((SIE(1.0),), (Sersic(1.0, 0.2, 1.0, 0.1, 0.0, torch.rand(3, 1, 1, 1), 0.05),))
     for camera in (load_instrument("published_ii"), MOFFAT):
-        assert torch.equal(expose(scene, camera, 20, torch.zeros(0)), expose(scene, camera, 20, torch.zeros(0), 1))
+        image = expose(scene, (camera,), 20, torch.zeros(0))
+        assert torch.equal(image, expose(scene, (camera,), 20, torch.zeros(0), 1))
 
 
 def test_bands_are_images_of_their_own() -> None:
     sources = torch.rand(2, 3, 1, 1, dtype=torch.float64)
     like = torch.zeros(0, dtype=torch.float64)
-    scene = Scene((SIE(1.0),), Sersic(sources, 0.2, 1.0, 0.1, 0.0, 0.1, 0.05))
-    for camera in (load_instrument("published_ii"), MOFFAT):
-        image = expose(scene, camera, 16, like, supersampling=2)
-        assert image.shape == (2, 3, 16, 16)
-        alone = expose(Scene((SIE(1.0),), Sersic(sources[1, 2], 0.2, 1.0, 0.1, 0.0, 0.1, 0.05)), camera, 16, like, 2)
-        assert torch.equal(image[1, 2], alone.reshape(16, 16))
+    scene = Scene((SIE(1.0),), (Sersic(sources, 0.2, 1.0, 0.1, 0.0, 0.1, 0.05),))
+    sharp, wide = (Instrument("a camera", "none", pixel_scale=0.1, psf_fwhm=fwhm) for fwhm in (0.1, 0.3))
+    image = expose(scene, (sharp, wide, MOFFAT), 16, like, supersampling=2)
+    assert image.shape == (2, 3, 16, 16)
+    for k, camera in enumerate((sharp, wide, MOFFAT)):
+        one = Scene((SIE(1.0),), (Sersic(sources[1:, k : k + 1], 0.2, 1.0, 0.1, 0.0, 0.1, 0.05),))
+        assert torch.equal(image[1, k], expose(one, (camera,), 16, like, 2)[0, 0])
+
+
+def test_light_of_one_color_has_one_brightness_in_all_bands() -> None:
+    scene = Scene((SIE(1.0),), (Sersic(torch.rand(2, 1, 1, 1), 0.2),))
+    image = expose(scene, (MOFFAT, MOFFAT), 16, torch.zeros(0))
+    assert image.shape == (2, 2, 16, 16)
+    assert torch.equal(image[:, 0], image[:, 1])
 
 
 def test_a_psf_file_of_the_gaussian_gives_the_gaussians_image(tmp_path: Path) -> None:
     bell = Instrument("a camera", "none", pixel_scale=0.1, psf_fwhm=0.25)
-    scene = Scene((SIE(0.8),), Sersic(1.0, 0.2, 1.0, 0.1, 0.0, 0.1, 0.05))
+    scene = Scene((SIE(0.8),), (Sersic(1.0, 0.2, 1.0, 0.1, 0.0, 0.1, 0.05),))
     like = torch.zeros(0, dtype=torch.float64)
     for supersampling in (1, 3):
         path = tmp_path / f"psf{supersampling}.fits"
@@ -229,15 +246,15 @@ def test_a_psf_file_of_the_gaussian_gives_the_gaussians_image(tmp_path: Path) ->
         camera = Instrument(
             "a camera", "none", pixel_scale=0.1, psf="kernel", psf_file=path, psf_supersampling=supersampling
         )
-        expected = expose(scene, bell, 24, like, supersampling)
-        torch.testing.assert_close(expose(scene, camera, 24, like, supersampling), expected, atol=1e-13, rtol=0)
+        expected = expose(scene, (bell,), 24, like, supersampling)
+        torch.testing.assert_close(expose(scene, (camera,), 24, like, supersampling), expected, atol=1e-13, rtol=0)
 
 
 @pytest.mark.parametrize("supersampling", [0, -2])
 def test_samples_are_counted_from_one(supersampling: int) -> None:
-    scene = Scene((SIE(0.0),), Sersic(1.0, 0.2))
+    scene = Scene((SIE(0.0),), (Sersic(1.0, 0.2),))
     with pytest.raises(InvalidOption, match="supersampling"):
-        expose(scene, MOFFAT, 16, torch.zeros(0), supersampling)
+        expose(scene, (MOFFAT,), 16, torch.zeros(0), supersampling)
 
 
 # lenstronomy

@@ -133,9 +133,9 @@ def test_the_gradient_in_e_of_a_round_sie_is_the_limit(dtype: torch.dtype) -> No
 
 def scene(parameters: Tensor) -> Scene:
     """Return a scene whose every number is an entry of one tensor."""
-    p = [parameters[i].reshape(1, 1, 1) for i in range(len(parameters))]
+    p = [parameters[i].reshape(1, 1, 1, 1) for i in range(len(parameters))]
     masses = (SIE(p[0], p[1], p[2], p[3], p[4]), Shear(p[5], p[6]), Vortex(0.2, p[7], p[8]))
-    return Scene(masses, Sersic(20.0, p[9], p[10], p[11], p[12], p[13], p[14]), 0.9)
+    return Scene(masses, (Sersic(20.0, p[9], p[10], p[11], p[12], p[13], p[14]),), 0.9)
 
 
 NAMES = ["theta_E", "e1", "e2", "x", "y", "gamma1", "gamma2", "L", "angle", "R", "n", "s_e1", "s_e2", "s_x", "s_y"]
@@ -156,7 +156,7 @@ def test_gradients_of_the_expected_image_are_finite_differences(shift: list[floa
     weights = torch.cos(torch.arange(20 * 20, dtype=torch.float64)).reshape(20, 20)
 
     def value(parameters: Tensor) -> Tensor:
-        return (weights * expose(scene(parameters), CAMERA, 20, LIKE)).sum()
+        return (weights * expose(scene(parameters), (CAMERA,), 20, LIKE)).sum()
 
     (gradient,) = torch.autograd.grad(value(start), start)
     step = 1e-6
@@ -180,12 +180,12 @@ def test_the_same_code_runs_on_another_device(device: str) -> None:
 
     def image(on: str) -> Tensor:
         smooth, halos = scene(numbers.to(on)), PointMasses(halo.to(on), halo.to(on), -halo.to(on))
-        lens = Scene((*smooth.mass, halos), smooth.source)
-        return expose(lens, CAMERA, 24, torch.zeros(0, device=on))
+        lens = Scene((*smooth.mass, halos), smooth.sources)
+        return expose(lens, (CAMERA,), 24, torch.zeros(0, device=on))
 
     there, here = image(device), image("cpu")
     assert there.device.type == device
-    assert there.shape == here.shape == (1, 24, 24)
+    assert there.shape == here.shape == (1, 1, 24, 24)
     if device != "meta":
         torch.testing.assert_close(there.cpu(), here, rtol=1e-4, atol=1e-4 * here.max().item())
 
@@ -221,7 +221,7 @@ def test_turning_the_sky_turns_the_image(
         sign = (-1) ** k  # ellipticity and shear turn by twice the angle
         x, y = (torch.full((1, 1), value, dtype=torch.float64) for value in turned(*halo, k))
         half_length, direction = (
-            torch.full((1, 1, 1), v, dtype=torch.float64) for v in (0.777, angle + k * math.pi / 2)
+            torch.full((1, 1, 1, 1), v, dtype=torch.float64) for v in (0.777, angle + k * math.pi / 2)
         )
         masses = (
             SIE(1.2, sign * e[0], sign * e[1], *turned(*lens, k)),
@@ -230,7 +230,7 @@ def test_turning_the_sky_turns_the_image(
             Vortex(0.2, half_length, direction),
         )
         light = Sersic(20.0, 0.4, 1.0, sign * source_e[0], sign * source_e[1], *turned(*source, k))
-        return expose(Scene(masses, light), CAMERA, 24, LIKE)
+        return expose(Scene(masses, (light,)), (CAMERA,), 24, LIKE)
 
     # rows are y: counter-clockwise on the sky is clockwise on a printed matrix
     torch.testing.assert_close(

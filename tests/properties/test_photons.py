@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplense.instruments.instrument import Instrument
-from deeplense.instruments.optics import bin_pixels, blur, convolve_kernel, convolve_separable, expose, gaussian_taps
+from deeplense.instruments.optics import bin_pixels, convolve_kernel, convolve_separable, expose, gaussian_taps
 from deeplense.instruments.psf import kernel
 from deeplense.sky.light import Sersic, sersic_flux
 from deeplense.sky.mass import Shear
@@ -93,13 +93,13 @@ def test_a_kernel_does_not_care_how_images_are_batched(
 ) -> None:
     image = torch.rand(7, side, side + 3, generator=torch.Generator().manual_seed(side), dtype=dtype)
     camera = moffat(psf_fwhm, beta)
-    assert kernel(camera).sum() == pytest.approx(1, abs=1e-13)
-    whole = blur(image, camera)
-    assert torch.equal(torch.cat([blur(part, camera) for part in image.split(split)]), whole), (
-        "bits depend on the batch"
-    )
+    psf = kernel(camera)
+    assert psf.sum() == pytest.approx(1, abs=1e-13)
+    whole = convolve_kernel(image, psf)
+    parts = [convolve_kernel(part, psf) for part in image.split(split)]
+    assert torch.equal(torch.cat(parts), whole), "bits depend on the batch"
     bands = image[:6].reshape(2, 3, side, side + 3)
-    assert torch.equal(blur(bands, camera).reshape(6, side, side + 3), whole[:6])
+    assert torch.equal(convolve_kernel(bands, psf).reshape(6, side, side + 3), whole[:6])
 
 
 @given(factor=st.integers(1, 6), rows=st.integers(1, 8), columns=st.integers(1, 8), split=st.integers(1, 4))
@@ -116,15 +116,15 @@ def test_binning_keeps_the_flux_of_every_image_whatever_the_batch(
 
 @given(psf_fwhm=FWHM, supersampling=st.integers(1, 4), x=st.floats(-0.3, 0.3))
 def test_more_samples_keep_the_flux(psf_fwhm: float, supersampling: int, x: float) -> None:
-    scene = Scene((Shear(0.0),), Sersic(2.0, 0.5, 1.0, 0.1, -0.1, x, 0.1))
-    image = expose(scene, camera(psf_fwhm), 120, torch.zeros(0, dtype=torch.float64), supersampling)
+    scene = Scene((Shear(0.0),), (Sersic(2.0, 0.5, 1.0, 0.1, -0.1, x, 0.1),))
+    image = expose(scene, (camera(psf_fwhm),), 120, torch.zeros(0, dtype=torch.float64), supersampling)
     assert image.sum().item() == pytest.approx(2 * sersic_flux(0.5, 1.0), rel=3e-3)
 
 
 @given(x=st.floats(-0.5, 0.5), y=st.floats(-0.5, 0.5), psf_fwhm=FWHM, n=st.floats(0.7, 1.5))
 def test_a_source_that_is_not_lensed_keeps_its_flux(x: float, y: float, psf_fwhm: float, n: float) -> None:
-    scene = Scene((Shear(0.0),), Sersic(2.0, 0.5, n, 0.1, -0.1, torch.full((1, 1, 1), x).double(), y))
-    image = expose(scene, camera(psf_fwhm), 160, torch.zeros(0, dtype=torch.float64))
+    scene = Scene((Shear(0.0),), (Sersic(2.0, 0.5, n, 0.1, -0.1, torch.full((1, 1, 1, 1), x).double(), y),))
+    image = expose(scene, (camera(psf_fwhm),), 160, torch.zeros(0, dtype=torch.float64))
     assert image.sum().item() == pytest.approx(2 * sersic_flux(0.5, n), rel=1e-2)
 
 

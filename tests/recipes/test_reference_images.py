@@ -10,9 +10,9 @@ import pytest
 import torch
 from scipy import stats
 
-from deeplense.core.seeding import image_stream, stable_key
+from deeplense.core.seeding import Streams, stable_key
 from deeplense.instruments.instrument import load_instrument
-from deeplense.recipes.draw import NOISE_STREAM, draw, expected_images, observe
+from deeplense.recipes.draw import draw, expected_images, moments, observe
 from deeplense.recipes.recipe import load_recipe
 from deeplense.sky.substructure import Parameters
 
@@ -52,7 +52,8 @@ def test_noise_free_images_are_those_of_the_generator(
     test_data: Path, model: str, label: str, dtype: torch.dtype, tolerance: float
 ) -> None:
     file = reference(test_data, model, label)
-    image = expected_images(load_recipe(MODELS[model]), label, parameters(file), dtype).double().numpy()
+    recipe = load_recipe(MODELS[model])
+    image = expected_images(recipe, label, parameters(file), dtype)[:, 0].double().numpy()
     truth = file["image_noiseless"].astype(np.float64)
     error = np.abs(image - truth).max((1, 2)) / truth.max((1, 2))
     assert image.shape == truth.shape
@@ -65,9 +66,11 @@ def test_the_noiseless_recipes_are_what_the_last_script_saves(test_data: Path, m
     file = reference(test_data, model, label)
     recipe = load_recipe(f"{MODELS[model]}_noiseless")
     expected = expected_images(recipe, label, parameters(file))
-    image, _, variance = observe(recipe, expected, {}, [])
+    image = observe(recipe, expected, {}, Streams.of([], []))
     saved = file["image_saved"]
-    assert np.abs(image.numpy() - saved).max() < 1e-4 * saved.max()
+    assert np.abs(image[:, 0].numpy() - saved).max() < 1e-4 * saved.max()
+    same, variance = moments(recipe, expected, {})
+    assert torch.equal(same, image)
     assert not variance.any()
 
 
@@ -82,10 +85,11 @@ def test_the_noise_of_the_generator_follows_our_variance(test_data: Path, model:
         assert instrument.background_sigma() == pytest.approx(file["background_noise"].item(), rel=1e-12)
         assert instrument.total_exposure_time == file["total_exposure_time"].item()
         expected = expected_images(recipe, label, parameters(file))
-        streams = [image_stream(0, stable_key(label, row), NOISE_STREAM) for row in range(len(expected))]
-        image, same, variance = observe(recipe, expected, {}, streams)
+        streams = Streams.of([stable_key(label)] * len(expected), range(len(expected)))
+        image = observe(recipe, expected, {}, streams)
+        same, variance = moments(recipe, expected, {})
         assert torch.equal(same, expected)
-        residuals["theirs"].append((file["noise_lenstronomy"] / variance.sqrt().numpy()).ravel())
+        residuals["theirs"].append((file["noise_lenstronomy"] / variance[:, 0].sqrt().numpy()).ravel())
         residuals["ours"].append(((image - expected) / variance.sqrt()).numpy().ravel())
     for whose, parts in residuals.items():
         values = np.concatenate(parts)[::5]
@@ -110,9 +114,8 @@ def test_saved_counts_and_ours_follow_one_law(test_data: Path, label: str) -> No
     file, recipe = reference(test_data, "I", label), load_recipe("model_i")
     drawn = parameters(file)
     expected = expected_images(recipe, label, drawn, torch.float64)
-    streams = [image_stream(0, row, NOISE_STREAM) for row in range(len(expected))]
-    ours, _, _ = observe(recipe, expected, drawn, streams)
-    seconds = np.broadcast_to(file["exp_time"][:, None, None], expected.shape)[::4].ravel()
+    ours = observe(recipe, expected, drawn, Streams.of([stable_key(label)] * len(expected), range(len(expected))))
+    seconds = np.broadcast_to(file["exp_time"][:, None, None, None], expected.shape)[::4].ravel()
     mean, variance, zero = counts_moments(expected[::4].numpy().ravel(), seconds)
     for whose, image in (("theirs", file["image_saved"]), ("ours", ours.numpy())):
         counts = image[::4].astype(np.float64).ravel()

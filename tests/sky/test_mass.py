@@ -10,7 +10,7 @@ import torch
 from jaxtyping import TypeCheckError
 
 from deeplense.sky.ellipticity import ellipticity
-from deeplense.sky.mass import SIE, PointMasses, Shear
+from deeplense.sky.mass import SIE, PointMasses, Shear, Tabulated, split_columns
 
 RNG = np.random.default_rng(0)
 X, Y = (torch.from_numpy(values) for values in RNG.uniform(-3, 3, (2, 1, 500)))
@@ -87,18 +87,18 @@ def test_shear_is_linear() -> None:
 def test_point_masses_add_up_image_by_image() -> None:
     theta_E, cx, cy = (torch.from_numpy(RNG.uniform(0.1, 1, (3, 4))) for _ in range(3))
     alpha_x, alpha_y = PointMasses(theta_E, cx, cy).deflection(X, Y)
-    assert alpha_x.shape == (3, 1, 500)
+    assert alpha_x.shape == (3, 1, 1, 500)
     for image in range(3):
         z = torch.complex(X, Y)
         masses = zip(theta_E[image], torch.complex(cx, cy)[image], strict=True)
         total = sum(mass**2 / (z - centre).conj() for mass, centre in masses)
-        torch.testing.assert_close(torch.complex(alpha_x[image], alpha_y[image]), total, rtol=1e-12, atol=1e-12)
+        torch.testing.assert_close(torch.complex(alpha_x[image, 0], alpha_y[image, 0]), total, rtol=1e-12, atol=1e-12)
 
 
 def test_no_point_mass_deflects_nothing() -> None:
     none = torch.zeros(2, 0, dtype=torch.float64)
     alpha_x, alpha_y = PointMasses(none, none, none).deflection(X, Y)
-    assert alpha_x.shape == alpha_y.shape == (2, 1, 500)
+    assert alpha_x.shape == alpha_y.shape == (2, 1, 1, 500)
     assert not alpha_x.any()
 
 
@@ -106,6 +106,42 @@ def test_a_point_mass_on_a_pixel_is_finite() -> None:
     one = torch.ones(1, 1)
     alpha_x, alpha_y = PointMasses(one, 0 * one, 0 * one).deflection(torch.zeros(1, 1), torch.zeros(1, 1))
     assert alpha_x.item() == alpha_y.item() == 0
+
+
+@pytest.mark.parametrize("n_masses", [26, 50, 60])
+def test_blocks_of_point_masses_add_up_to_all_of_them(n_masses: int) -> None:
+    points = PointMasses(*(torch.from_numpy(RNG.uniform(0.1, 1, (2, n_masses))) for _ in range(3)))
+    blocks = points.blocks()
+    assert blocks is not None
+    assert {block.theta_E.shape for block in blocks if isinstance(block, PointMasses)} == {(2, 25)}
+    parts = [block.deflection(X, Y) for block in blocks]
+    for axis, whole in enumerate(points.deflection(X, Y)):
+        torch.testing.assert_close(sum(part[axis] for part in parts), whole, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("n_masses", [0, 1, 25])
+def test_few_point_masses_are_one_formula(n_masses: int) -> None:
+    assert PointMasses(*(torch.ones(2, n_masses) for _ in range(3))).blocks() is None
+    assert SIE(1.0).blocks() is None
+
+
+@pytest.mark.parametrize(("n", "size", "blocks"), [(0, 5, 0), (1, 5, 1), (5, 5, 1), (6, 5, 2), (11, 5, 3)])
+def test_columns_are_split_into_blocks_of_one_size(n: int, size: int, blocks: int) -> None:
+    column = torch.arange(2.0 * n).reshape(2, n)
+    parts = split_columns(column, size, -1.0)
+    assert [part.shape for part in parts] == [(2, size)] * blocks
+    if blocks:
+        together = torch.cat(parts, 1)
+        assert torch.equal(together[:, :n], column)
+        assert (together[:, n:] == -1).all()
+
+
+def test_a_table_gives_back_the_deflection_it_was_made_of() -> None:
+    alpha = SIE(1.1, 0.2, -0.1).deflection(X, Y)
+    table = Tabulated(*alpha)
+    assert all(torch.equal(one, other) for one, other in zip(table.deflection(X, Y), alpha, strict=True))
+    with pytest.raises(NotImplementedError, match="convergence"):
+        table.convergence(X, Y)
 
 
 def test_annotated_shapes_are_checked_while_tests_run() -> None:

@@ -14,7 +14,6 @@ from deeplense.core.errors import InvalidOption
 from deeplense.sky import halo
 from deeplense.sky.circular import SIS, ConvergenceSheet
 from deeplense.sky.cosmology import LensPlane
-from deeplense.sky.mass import PointMasses
 from deeplense.sky.mass_function import SubhaloPopulation
 from deeplense.sky.nfw import NFW, TNFW
 from deeplense.sky.subhaloes import Subhaloes
@@ -142,7 +141,7 @@ def test_profiles_add_up_image_by_image(profile: Any) -> None:
     population = SubhaloPopulation(**FEW, profile=profile)
     parameters = drawn(population, 3)
     haloes, sheet = population.profiles(parameters, PLANE, LIKE)
-    assert isinstance(haloes, PointMasses if profile == "point_mass" else Subhaloes)
+    assert isinstance(haloes, Subhaloes)
     assert isinstance(sheet, ConvergenceSheet)
     alpha_x, alpha_y = haloes.deflection(AXIS[None, :], AXIS[:, None])
     assert alpha_x.dtype == torch.float64

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import types
 from collections.abc import Callable
@@ -45,7 +46,9 @@ class Runner:
             return function
         key = (function.__qualname__, kind)
         if key not in self._functions:
-            options = {CONTRACT: "fast", PART_LENGTH: part_length}
+            options: dict[str, str | int | bool | Callable[..., Any]] = {CONTRACT: "fast", PART_LENGTH: part_length}
+            # torch looks for CUDA's compiler and warns when there is none
+            logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
             self._functions[key] = torch.compile(_copy(function), dynamic=False, fullgraph=True, options=options)
         return self._functions[key]  # type: ignore[return-value]
 

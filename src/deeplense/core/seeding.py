@@ -72,7 +72,8 @@ class Streams:
         """Return n numbers of each image, uniform in [0, 1), of 53 random bits; fewer are the first of more."""
         if n == 0:
             return torch.empty(len(self.number), 0, dtype=torch.float64)
-        high, low = self.words(4 * n, purpose).unflatten(1, (4, n))[:, :2].unbind(1)
+        words = self.words(4 * n, purpose)
+        high, low = words[:, :n], words[:, n : 2 * n]
         return ((high << 21 | low >> 11).double() * 2.0**-53).cpu()
 
 
@@ -88,7 +89,7 @@ def philox(counter: Words, key: tuple[Tensor, Tensor]) -> Words:
     return c0, c1, c2, c3
 
 
-def normal_quantile(word: Int64[Tensor, "..."], dtype: torch.dtype) -> Float[Tensor, "..."]:
+def normal_quantile(word: Int64[Tensor, ...], dtype: torch.dtype) -> Float[Tensor, ...]:
     """Return the standard normal number of a random 32-bit word: the quantile of (word + ½) / 2³², at most 6.3 σ.
 
     Right to 1e-6. The inverse error function is x times a polynomial of −log(1 − x²), or of its root in the tails

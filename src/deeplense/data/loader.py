@@ -89,6 +89,9 @@ class Loader:
     def __len__(self) -> int:
         return len(self.rows)
 
+    def begin_epoch(self, epoch: int) -> None:
+        """Hear that an epoch begins: the images of a dataset stay the same."""
+
     def batches(self, positions: Sequence[Int64[np.ndarray, " B"]]) -> Iterator[Batch]:
         """Yield one batch per array of positions (0 … len − 1), in that order."""
         if self.fits:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,33 +29,43 @@ def shard_name(number: int) -> str:
     return f"shard-{number:05d}.h5"
 
 
-def write_shard(path: Path, images: Shaped[np.ndarray, "R C H W"], dtype: str) -> None:
+def write_shard(path: Path, arrays: Mapping[str, Shaped[np.ndarray, "R C H W"]], dtype: str) -> None:
     """Write one shard, whole or not at all: chunk = one image, uncompressed, the same bytes for the same images.
+
+    Parameters
+    ----------
+    path
+        File to write.
+    arrays
+        The array "image", and others of as many rows.
+    dtype
+        Pixel type on disk.
 
     Raises
     ------
     InvalidDataset
         When a pixel does not survive the conversion to `dtype`.
     """
-    stored = images.astype(dtype)
-    if dtype != "float32" and not np.array_equal(stored, images):
-        raise InvalidDataset(
-            f"pixels from {images.min():g} to {images.max():g} do not fit {dtype}",
-            f"values that {dtype} holds without loss",
-            'set dtype = "float32" in the recipe\'s [observation]',
-        )
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
-        file.create_dataset(IMAGE, data=stored, chunks=(1, *stored.shape[1:]))
+        for name, images in arrays.items():
+            stored = images.astype(dtype, copy=False)
+            if stored.dtype != images.dtype and not np.array_equal(stored, images):
+                raise InvalidDataset(
+                    f"pixels from {images.min():g} to {images.max():g} do not fit {dtype}",
+                    f"values that {dtype} holds without loss",
+                    'set dtype = "float32" in the recipe\'s [observation]',
+                )
+            file.create_dataset(name, data=stored, chunks=(1, *stored.shape[1:]))
     with atomic(path) as temporary:  # HDF5 itself may end the process on a full disk
         temporary.write_bytes(content.getbuffer())
 
 
-def write_catalogue(path: Path, schema: pa.Schema, batches: Iterable[Sequence[Mapping[str, Any]]]) -> None:
-    """Write the catalogue batch by batch, whole or not at all."""
+def write_catalogue(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write the catalogue part by part, whole or not at all."""
     with atomic(path) as temporary, pq.ParquetWriter(temporary, schema) as writer:
-        for rows in batches:
-            writer.write_table(pa.Table.from_pylist(list(rows), schema=schema))
+        for table in tables:
+            writer.write_table(table)
 
 
 def write_manifest(folder: Path, facts: Mapping[str, Any], n_rows: int) -> None:

@@ -18,7 +18,7 @@ from deeplense.core.seeding import normal_quantile
 from deeplense.instruments.poisson import poisson_quantile
 
 Image = Float[Tensor, "B C H W"]
-Words = Int64[Tensor, "2 B C H W"]
+Words = Int64[Tensor, "N B C H W"]
 
 
 class NoiseLaw(NamedTuple):

@@ -18,7 +18,6 @@ from deeplense.instruments.psf import gaussian_taps as gaussian_taps
 from deeplense.sky.mass import MassProfile, Tabulated
 from deeplense.sky.scene import Scene
 
-
 LONG = 10  # part length of formulas that may be very long
 
 
@@ -104,7 +103,8 @@ def _added(alpha_x: Tensor, alpha_y: Tensor, block: MassProfile, x: Tensor, y: T
 
 
 def _flux(scene: Scene, x: Tensor, y: Tensor, area: float) -> Tensor:
-    return scene.surface_brightness(x, y) * area
+    flux = scene.surface_brightness(x, y) * area
+    return flux[(None,) * (4 - flux.ndim)]  # a scene of mere numbers is a batch of one
 
 
 def _kinds(scene: Scene) -> tuple[type, ...]:

@@ -12,7 +12,7 @@ NO_DENORMAL = 1e-30  # numbers below float32's normal ones cost a hundred times 
 LARGE, TERMS = 8.0, 27  # above LARGE the expansion; below it TERMS terms hold all but 2e-8
 
 
-def poisson_quantile(rate: Float[Tensor, "..."], word: Int64[Tensor, "..."]) -> Float[Tensor, "..."]:
+def poisson_quantile(rate: Float[Tensor, ...], word: Int64[Tensor, ...]) -> Float[Tensor, ...]:
     """Return Poisson counts of the given rates (≥ 0), in their dtype: the quantile of a random 32-bit word.
 
     Below a rate of 8 the distribution is summed term by term; above, the quantile of a normal number w is expanded:

@@ -20,6 +20,7 @@ from deeplense.sky.substructure import Parameters
 
 NOISE_STREAM = 1  # the scene has stream 0
 GROUP_PIXELS = 1 << 19  # drawn at once: 2 MB an array
+TOGETHER = 1024  # images that are usually asked for at once: a shard of them is cut into groups of one size
 Images = Float[Tensor, "B C H W"]
 
 
@@ -118,8 +119,9 @@ def draw_groups(
 def group_size(recipe: Recipe) -> int:
     """Return how many images are drawn together."""
     channels, *sides = recipe.image_shape
-    samples = channels * sides[0] * sides[1] * recipe.observation.supersampling**2
-    return max(1, GROUP_PIXELS // samples)
+    most = max(1, GROUP_PIXELS // (channels * sides[0] * sides[1] * recipe.observation.supersampling**2))
+    one_class = -(-TOGETHER // len(recipe.labels))
+    return -(-one_class // -(-one_class // most))
 
 
 def streams_of(seed: int, samples: Sequence[Sample]) -> Streams:
@@ -155,7 +157,7 @@ def observe(recipe: Recipe, rate: Images, parameters: Parameters, streams: Strea
 
 def _noisy(noise: str, scale: float, rate: Images, sigma: Tensor, seconds: Tensor, streams: Streams) -> Images:
     law, n = LAWS[noise], rate[0].numel()
-    words = streams.words(n * law.n_words, NOISE_STREAM).unflatten(1, (law.n_words, *rate.shape[1:]))
+    words = streams.words(n * law.n_words, NOISE_STREAM).reshape(-1, law.n_words, *rate.shape[1:])
     return law.observe(rate, sigma, seconds, words.movedim(1, 0)) * scale
 
 

@@ -44,14 +44,14 @@ def read_picture(path: Path) -> Float64[np.ndarray, "h w"]:
 
 def _pixels(path: Path) -> Float64[np.ndarray, "h w"]:
     if path.suffix == ".npy":
-        return np.squeeze(np.load(path, allow_pickle=False)).astype(np.float64)
+        return np.array(np.squeeze(np.load(path, allow_pickle=False)), dtype=np.float64)
     if path.suffix in (".fits", ".fit", ".fz"):
         from astropy.io import fits
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             data = next(unit.data for unit in fits.open(path, memmap=False) if unit.is_image and unit.data is not None)
-        return np.squeeze(np.asarray(data, dtype=np.float64))
+        return np.array(np.squeeze(data), dtype=np.float64)
     from PIL import Image
 
     with Image.open(path) as picture:

@@ -192,7 +192,8 @@ class Samples(Sequence[Sample]):
     """
 
     def __init__(self, labels: Sequence[str], counts: Counts) -> None:
-        self.labels, self.splits = tuple(labels), counts.as_dict()
+        self.labels = tuple(labels)
+        self.splits: dict[str, int] = counts.as_dict()
 
     def __len__(self) -> int:
         return len(self.labels) * sum(self.splits.values())

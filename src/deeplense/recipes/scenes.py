@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -25,7 +25,7 @@ from deeplense.sky.substructure import Parameters
 
 SCENE_STREAM = 0
 MACRO = ("theta_E", "e1", "e2", "slope", "center_x", "center_y", "gamma1", "gamma2")
-Column = Float64[np.ndarray, "B *K"]  # noqa: F821
+Column = Float64[np.ndarray, "B *K"]
 
 
 def draw_parameters(recipe: Recipe, label: str, streams: Streams) -> Parameters:
@@ -103,9 +103,11 @@ def _profiles(
             column = parameters.get(f"{name}_{field}")
             if column is None:
                 return fixed  # type: ignore[no-any-return]
-            return np.nan_to_num(column if column.ndim == 1 else column[:, slot])
+            harmless = fixed.bounds[0] if isinstance(fixed, Prior) else 0.0  # in place of what an absent one has
+            return np.nan_to_num(column if column.ndim == 1 else column[:, slot], nan=harmless)
 
-        brightness = _amplitudes(light, value, instruments) * np.reshape(value("present", 1.0), (-1, 1))
+        present = np.reshape(np.asarray(value("present", 1.0)), (-1, 1))
+        brightness = _amplitudes(light, value, instruments) * present
         amplitude = torch.from_numpy(brightness).to(like)[:, :, None, None]
         profiles.append(_profile(light, amplitude, value, like))
     return profiles
@@ -124,13 +126,19 @@ def _amplitudes(light: Light, value: Any, instruments: Sequence[Instrument]) -> 
     ]
     size = value("R_sersic", light.R_sersic)
     flux: Any = {
-        "sersic": lambda: sersic_flux(size, value("n_sersic", light.n_sersic)),
+        "sersic": lambda: _each(sersic_flux, size, value("n_sersic", light.n_sersic)),
         "spiral": lambda: 2 * np.pi * np.square(size),
-        "ring": lambda: ring_flux(size, size * value("width", light.width)),
+        "ring": lambda: _each(ring_flux, size, size * value("width", light.width)),
         "image": lambda: 1.0,
     }[light.kind]()
     flux = np.where(flux == 0, 1.0, flux)  # an absent galaxy has size 0
     return np.stack([np.broadcast_to(rate / flux, np.broadcast(*rates, flux).shape).reshape(-1) for rate in rates], 1)
+
+
+def _each(flux: Callable[[float, float], float], *shape: Column | float) -> Column:
+    """Return the fluxes of many profiles, each of two parameters."""
+    pairs = zip(*(np.atleast_1d(column).tolist() for column in np.broadcast_arrays(*shape)), strict=True)
+    return np.array([flux(*pair) for pair in pairs])
 
 
 def _profile(light: Light, amplitude: Tensor, value: Any, like: Tensor) -> LightProfile:
@@ -147,7 +155,8 @@ def _profile(light: Light, amplitude: Tensor, value: Any, like: Tensor) -> Light
     if isinstance(size, Tensor):
         size = torch.where(size == 0, 1.0, size)
     if light.kind == "spiral":
-        return Spiral(amplitude, size, **place, **{field: tensor(field) for field in ("contrast", "pitch", "phase")})
+        arms = {field: tensor(field) for field in ("contrast", "pitch", "phase")}
+        return Spiral(amplitude, size, **place, **arms)  # type: ignore[arg-type]
     if light.kind == "ring":
         return Ring(amplitude, size, size * tensor("width"), **place)
     n_sersic = tensor("n_sersic")

@@ -170,7 +170,8 @@ class Tabulated(MassProfile):
 def split_columns(column: Float[Tensor, "B K"], size: int, fill: float = 0.0) -> list[Float[Tensor, "B size"]]:
     """Return the columns in blocks of one size, the last one filled up."""
     missing = -column.shape[1] % size
-    return list(torch.nn.functional.pad(column, (0, missing), value=fill).split(size, dim=1)) if column.shape[1] else []
+    padded = torch.nn.functional.pad(column, (0, missing), value=fill)
+    return list(torch.chunk(padded, padded.shape[1] // size, dim=1)) if column.shape[1] else []
 
 
 def _arctan_ratio(z2: Tensor) -> Tensor:

@@ -115,10 +115,11 @@ def _asymptotic_tail(inverse: Complex) -> Complex:
 def _pi_cot(re: Tensor, im: Tensor) -> Complex:
     """Return π cot(π z): accurate near the poles, finite far from the real axis, where it goes to ∓iπ."""
     angle = math.pi * (re - torch.round(re))
-    sin, fall = torch.sin(angle), -torch.expm1(-2 * math.pi * im.abs())
+    sign = torch.where(im < 0, -1.0, 1.0).to(im)  # not torch.sign, whose 0 at 0 would lose the derivative in Im z
+    sin, fall = torch.sin(angle), -torch.expm1(-2 * math.pi * sign * im)
     rest = 1 - fall
     scale = math.pi / (fall**2 + 4 * rest * sin**2 + TINY)
-    return 4 * scale * rest * sin * torch.cos(angle), -scale * torch.sign(im) * fall * (1 + rest)
+    return 4 * scale * rest * sin * torch.cos(angle), -scale * sign * fall * (1 + rest)
 
 
 def _inverse(re: Tensor, im: Tensor) -> Complex:

@@ -140,6 +140,7 @@ class Trainer:
     def _epoch(self, wrapped: nn.Module, optimizer: Any, epoch: int) -> Record:
         """Learn from every training image once."""
         wrapped.train()
+        self.train.begin_epoch(epoch)
         # dropout draws from the global stream: tied to the epoch, a resumed run sees the same
         torch.manual_seed(stable_key(self.plan.seed, "epoch", epoch, self.accelerator.process_index) % 2**63)
         total = torch.zeros((), device=self.accelerator.device)

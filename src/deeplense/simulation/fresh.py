@@ -1,0 +1,100 @@
+"""Images that are never stored: a recipe as a dataset, and a loader that draws new ones every epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float32, Int64
+
+from deeplense.core.compiled import EAGER, Runner
+from deeplense.data.dataset import Dataset
+from deeplense.data.loader import Batch, Loader
+from deeplense.data.transforms import centre_crop
+from deeplense.recipes.draw import draw_images
+from deeplense.recipes.recipe import Recipe, Sample, load_recipe
+
+DRAWN_AT_ONCE = 1024
+SEED = 0  # of the validation and test images: those of `deeplense simulate` at its defaults
+
+
+class RecipeDataset(Dataset):
+    """A recipe as a dataset: every image is drawn when it is asked for.
+
+    Parameters
+    ----------
+    recipe
+        Name of a recipe or its TOML file.
+    compiled
+        Compile the formulas.
+    """
+
+    layout: ClassVar[str] = "recipe, drawn in memory"
+
+    def __init__(self, recipe: str, compiled: bool) -> None:
+        self.recipe, self.run = load_recipe(recipe), Runner(compiled) if compiled else EAGER
+        self.path, self.problems, self.labels = Path(self.recipe.name), [], self.recipe.labels
+        self.image_shape = self.recipe.image_shape
+        self.samples = self.recipe.samples()
+        self.manifest: dict[str, Any] = {"recipe": self.recipe.as_dict(), "seed": SEED, "compiled": compiled}
+        columns = zip(*((sample.id, sample.label, sample.split) for sample in self.samples), strict=True)
+        self.catalogue = pa.table(dict(zip(("id", "label", "split"), map(list, columns), strict=True)))
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """No path is one: it is asked for by name."""
+        return False
+
+    def images(self, indices: Sequence[int] | Int64[np.ndarray, " B"]) -> Float32[np.ndarray, "B C H W"]:
+        """Return images by row."""
+        samples = [self.samples[int(index)] for index in indices]
+        return draw_images(self.recipe, SEED, samples, self.run)["image"].numpy()
+
+
+class FreshLoader(Loader):
+    """The training images of a recipe, new ones in every epoch: as many as the recipe says, and none twice.
+
+    Parameters
+    ----------
+    dataset
+        The recipe.
+    seed
+        Seed of the images.
+    crop
+        Side of the central part to keep; None keeps all.
+    """
+
+    def __init__(self, dataset: RecipeDataset, seed: int, crop: int | None = None) -> None:
+        super().__init__(dataset, dataset.indices("train"), crop=crop)
+        self.recipe: Recipe = dataset.recipe
+        self.seed, self.epoch, self.run = seed, 0, dataset.run
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Draw the images of an epoch from now on."""
+        self.epoch = epoch
+
+    def batches(self, positions: Sequence[Int64[np.ndarray, " B"]]) -> Iterator[Batch]:
+        """Yield one batch per array of positions, in that order; many batches are drawn at once."""
+        many = max(1, DRAWN_AT_ONCE // max(1, len(positions[0]))) if positions else 1
+        for first in range(0, len(positions), many):
+            some = positions[first : first + many]
+            images = self._draw(np.concatenate(some))
+            for where, part in zip(some, torch.split(images, [len(where) for where in some]), strict=True):
+                yield self._batch(part, where)
+
+    def sample(self, n: int) -> Float32[torch.Tensor, "n C H W"]:
+        """Return n images of the first epoch, or all if there are fewer."""
+        return self._draw(np.unique(np.linspace(0, len(self) - 1, min(n, len(self))).astype(np.int64)))
+
+    def _draw(self, positions: Int64[np.ndarray, " B"]) -> Float32[torch.Tensor, "B C H W"]:
+        labels, per_class = self.recipe.labels, self.recipe.counts.train
+        samples = [
+            Sample("fresh", labels[int(position) % len(labels)], self.epoch * per_class + int(position) // len(labels))
+            for position in positions
+        ]
+        images = draw_images(self.recipe, self.seed, samples, self.run)["image"]
+        return images if self.crop is None else centre_crop(images, self.crop).contiguous()

@@ -1,0 +1,89 @@
+"""An order for a dataset: all that decides its bytes, and how one shard of it is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Shaped
+
+from deeplense.core.compiled import EAGER, Runner
+from deeplense.data.shards import ROWS_PER_SHARD, shard_name, write_shard
+from deeplense.recipes.draw import draw_images
+from deeplense.recipes.recipe import Recipe, Sample, Samples
+
+Arrays = dict[str, Shaped[np.ndarray, "R C H W"]]
+
+
+@dataclass(frozen=True)
+class Order:
+    """What is to be made.
+
+    Parameters
+    ----------
+    recipe, seed
+        What decides the images.
+    compiled
+        Whether the formulas are compiled: that changes the last bits of some pixels.
+    folder
+        Folder of the dataset.
+    """
+
+    recipe: Recipe
+    seed: int
+    compiled: bool
+    folder: Path
+
+    @cached_property
+    def samples(self) -> Samples:
+        """Every image, in catalogue order."""
+        return self.recipe.samples()
+
+    @property
+    def n_shards(self) -> int:
+        """Number of shards."""
+        return -(-len(self.samples) // ROWS_PER_SHARD)
+
+    def rows(self, number: int) -> list[Sample]:
+        """Return the images of a shard."""
+        return self.samples[number * ROWS_PER_SHARD : (number + 1) * ROWS_PER_SHARD]
+
+    def missing(self, part: tuple[int, int] = (1, 1)) -> list[int]:
+        """Return the numbers of the shards that are not there yet; of part i of N, every N-th."""
+        mine = range(part[0] - 1, self.n_shards, part[1])
+        return [number for number in mine if not (self.folder / shard_name(number)).is_file()]
+
+    def simulate(self, number: int) -> Arrays:
+        """Return the arrays of a shard."""
+        run = _compiled_runner() if self.compiled else EAGER
+        return {
+            name: array.numpy() for name, array in draw_images(self.recipe, self.seed, self.rows(number), run).items()
+        }
+
+    def write(self, number: int, arrays: Arrays) -> int:
+        """Write a shard; return its number of images."""
+        write_shard(self.folder / shard_name(number), arrays, self.recipe.observation.dtype)
+        return len(arrays["image"])
+
+
+@lru_cache(maxsize=1)
+def _compiled_runner() -> Runner:
+    """Return the runner that all shards share, so that each formula is compiled once in a process."""
+    return Runner(compiled=True)
+
+
+def make_here(order: Order, numbers: list[int]) -> Iterator[int]:
+    """Make shards in this process; yield the number of images of each: one is written while the next is simulated."""
+    with ThreadPoolExecutor(max_workers=1) as writer:
+        pending: Future[int] | None = None
+        for number in numbers:
+            arrays = order.simulate(number)
+            if pending is not None:
+                yield pending.result()
+            pending = writer.submit(order.write, number, arrays)
+        if pending is not None:
+            yield pending.result()
