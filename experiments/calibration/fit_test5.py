@@ -1,7 +1,7 @@
 """Estimate the constants of recipe `test5`: fit one lens and its light, and a source each, to published no_sub images.
 
 Run as `python experiments/calibration/fit_test5.py FOLDER [--images 40] [--steps 500]`; FOLDER holds the JPEGs.
-The pixel scale is not known; arcsec here mean 20 pixels.
+The pixel scale is not known: 0.06 arcsec is taken, and the PSF of the instrument of the recipe.
 """
 
 from __future__ import annotations
@@ -20,18 +20,17 @@ from deeplense.sky.light import Sersic
 from deeplense.sky.mass import SIE, Shear
 from deeplense.sky.scene import Scene
 
-PIXEL, SIDE, CROP = 0.05, 150, 120
+PIXEL, SIGMA, SIDE, CROP = 0.06, 0.17 / 2.3548, 150, 120
 SHARED = {  # name: first guess
-    "theta_E": 0.97,
+    "theta_E": 1.18,
     "lens_e1": -0.02,
     "lens_e2": 0.0,
-    "gamma1": 0.1,
+    "gamma1": 0.15,
     "gamma2": 0.0,
-    "log_light_R": math.log(0.4),
+    "log_light_R": math.log(0.42),
     "light_n": 2.0,
-    "light_e1": 0.1,
+    "light_e1": 0.15,
     "light_e2": 0.0,
-    "log_sigma": math.log(0.06),
 }
 RADIUS = 4  # pixels that the blur reaches
 
@@ -53,30 +52,34 @@ def main() -> None:
     for name, value in own.items():
         value = value.detach().exp() if "log" in name else value.detach()
         low, middle, high = np.percentile(value.numpy(), [5, 50, 95])
-        print(f"{name:12s} mean {value.mean():.4f} std {value.std():.4f}; 5, 50, 95 %: {low:.4f} {middle:.4f} {high:.4f}")
+        print(
+            f"{name:12s} mean {value.mean():.4f} std {value.std():.4f}; 5, 50, 95 %: {low:.4f} {middle:.4f} {high:.4f}"
+        )
 
 
 def fit(data: Tensor, steps: int) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Return the shared and the single parameters that minimise the squared residuals of the square roots."""
     n = len(data)
     axis = (torch.arange(CROP) - (CROP - 1) / 2) * PIXEL
-    arcs = (data[:, 0] - 0.005) * ((axis[None] ** 2 + axis[:, None] ** 2) > 0.5**2)
+    arcs = (data[:, 0] - 0.005) * ((axis[None] ** 2 + axis[:, None] ** 2) > 0.6**2)
     centroid = [(arcs * a).sum((1, 2)) / arcs.sum((1, 2)) for a in (axis[None, None, :], axis[None, :, None])]
     shared = {name: torch.tensor(value, requires_grad=True) for name, value in SHARED.items()}
     own = {
         "x": centroid[0] * 0.5,
         "y": centroid[1] * 0.5,
-        "log_R": torch.full((n,), math.log(0.3)),
+        "log_R": torch.full((n,), math.log(0.45)),
         "n": torch.full((n,), 1.5),
         "e1": torch.zeros(n),
         "e2": torch.zeros(n),
-        "log_amp": torch.full((n,), math.log(0.2)),  # at R, over the light of the lens at its R
-        "log_scale": torch.full((n,), math.log(0.08)),
+        "log_amp": torch.full((n,), math.log(0.5)),  # at R, over the light of the lens at its R
+        "log_scale": torch.full((n,), math.log(0.13)),
         "background": torch.full((n,), 0.0044),
     }
     own = {name: value.clone().requires_grad_() for name, value in own.items()}
-    optimiser = torch.optim.Adam([{"params": list(shared.values()), "lr": 0.01}, {"params": list(own.values()), "lr": 0.02}])
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [0.02, 0.05], steps)
+    optimiser = torch.optim.Adam(
+        [{"params": list(shared.values()), "lr": 0.01}, {"params": list(own.values()), "lr": 0.02}]
+    )
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [0.01, 0.03], steps)
     for step in range(steps):
         loss = (model(shared, own).clamp(min=1e-5).sqrt() - data.clamp(min=1e-5).sqrt()).square().mean()
         optimiser.zero_grad()
@@ -102,10 +105,12 @@ def model(shared: dict[str, Tensor], own: dict[str, Tensor]) -> Tensor:
     scene = Scene((lens, Shear(shared["gamma1"], shared["gamma2"])), (source,), 1.0, (light,))
     flux = scene.surface_brightness(x, y)
     offsets = torch.arange(-RADIUS, RADIUS + 1) * PIXEL
-    taps = torch.exp(-((offsets / shared["log_sigma"].exp()) ** 2) / 2)
+    taps = torch.exp(-((offsets / SIGMA) ** 2) / 2)
     taps = taps / taps.sum()
     flux = torch.nn.functional.pad(flux, (RADIUS,) * 4, mode="replicate")
-    flux = torch.nn.functional.conv2d(torch.nn.functional.conv2d(flux, taps[None, None, None]), taps[None, None, :, None])
+    flux = torch.nn.functional.conv2d(
+        torch.nn.functional.conv2d(flux, taps[None, None, None]), taps[None, None, :, None]
+    )
     return one["log_scale"].exp() * flux + one["background"]
 
 

@@ -8,13 +8,14 @@ import math
 import os
 import re
 import shutil
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from deeplense.core.config import Bounds, Config
 from deeplense.core.console import note, progress
-from deeplense.core.errors import InvalidDataset, InvalidOption, UnknownName
+from deeplense.core.errors import InvalidDataset, InvalidOption, MissingFile, UnknownName
 from deeplense.core.files import CannotWrite, alone, is_leftover, read_json, remove_leftovers, write_json
 
 if TYPE_CHECKING:
@@ -128,16 +129,14 @@ def ensure(dataset: str) -> Path:
 
 def _order(recipe: Recipe, seed: int, folder: Path, compiled: bool | None) -> Order:
     """Return the order; whether to compile is as asked, or as the folder was begun, or as it pays."""
-    from deeplense.core.compiled import can_compile
     from deeplense.data.shards import MANIFEST
     from deeplense.simulation.order import Order
 
-    if compiled and not can_compile():
-        raise InvalidOption("--compile without a C++ compiler", "g++ or clang++ on the PATH", "leave it out")
-    for name in (MANIFEST, UNFINISHED):
+    for name in (UNFINISHED, MANIFEST):  # in the order in which another process that finishes replaces them
         if compiled is None and (folder / name).is_file():
-            found = read_json(folder / name)
-            compiled = found.get("compiled", False) if isinstance(found, dict) else None
+            with suppress(MissingFile):
+                found = read_json(folder / name)
+                compiled = found.get("compiled", False) if isinstance(found, dict) else None
     if compiled is None:
         compiled = worth_compiling(len(recipe.samples()))
     return Order(recipe, seed, compiled, folder)
@@ -151,11 +150,12 @@ def worth_compiling(n_images: int) -> bool:
 
 
 def _make(order: Order, engine: str = "local", part: tuple[int, int] = (1, 1), verify: bool = False) -> Path:
+    from deeplense.data.shards import MANIFEST
+
     facts, folder, n = _facts(order), order.folder, len(order.samples)
     if not n:
         raise InvalidOption("every split would be empty", "at least one image", "raise --train, --validation or --test")
-    to_mend = _to_mend(facts, folder, verify)
-    if to_mend == []:
+    if (folder / MANIFEST).is_file() and _to_mend(facts, folder, verify) == []:
         note(f"{folder} is complete: {n:,} images")
         return folder
     _announce(order, part)
@@ -175,8 +175,10 @@ def _make_part(order: Order, engine: str, part: tuple[int, int], facts: dict[str
     """Make one part of the shards, while other processes make theirs; whoever finds all of them finishes the set."""
     with alone(order.folder):
         to_mend = _to_mend(facts, order.folder, verify)
-        if to_mend != []:
-            _begin(order, facts, to_mend or [])
+        if to_mend == []:  # made by other processes while this one waited
+            return order.folder
+        _remove_leftovers_of(order, part)
+        _begin(order, facts, to_mend or [])
     _make_shards(order, engine, part)
     with alone(order.folder):
         if missing := order.missing():
@@ -184,6 +186,16 @@ def _make_part(order: Order, engine: str, part: tuple[int, int], facts: dict[str
         elif _to_mend(facts, order.folder, False) != []:
             _finish(order, facts)
     return order.folder
+
+
+def _remove_leftovers_of(order: Order, part: tuple[int, int]) -> None:
+    """Delete what was left half-written of the files of this part: those of others may be growing now."""
+    from deeplense.data.shards import CATALOGUE, MANIFEST, shard_name
+
+    mine = {UNFINISHED, CATALOGUE, MANIFEST, *map(shard_name, order.missing(part))}
+    for entry in order.folder.glob(".*.part"):
+        if entry.name[1:].rsplit(".", 2)[0] in mine:
+            entry.unlink(missing_ok=True)
 
 
 def _begin(order: Order, facts: dict[str, Any], to_mend: list[str]) -> None:
@@ -275,23 +287,33 @@ def _must_agree(facts: dict[str, Any], found: Any, folder: Path) -> None:
     if different:
         raise InvalidDataset(
             f"{folder} holds another dataset: its {', '.join(different)} differ",
-            "the same recipe, counts and seed",
+            "the same recipe, counts and seed, compiled or not",
             "choose another --out, or remove the folder",
         )
 
 
 def _announce(order: Order, part: tuple[int, int]) -> None:
     """Say how much will be made and where; refuse when it cannot fit the disk."""
-    recipe, folder, n = order.recipe, order.folder, len(order.samples)
+    from deeplense.core.compiled import can_compile
+    from deeplense.data.shards import ROWS_PER_SHARD
+
+    recipe, folder = order.recipe, order.folder
+    n = min(len(order.missing(part)) * ROWS_PER_SHARD, len(order.samples))
     bytes_per_pixel = 2 if recipe.observation.dtype == "uint16" else 4
     size = n * bytes_per_pixel * sum(math.prod(shape) for shape in recipe.array_shapes().values())
     existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
-    if size / part[1] > free:
+    if size > free:
         raise CannotWrite(
-            f"{recipe.name} takes {size / part[1] / 1e9:.1f} GB and {existing} has {free / 1e9:.1f} GB free",
+            f"{recipe.name} takes {size / 1e9:.1f} GB more and {existing} has {free / 1e9:.1f} GB free",
             "a disk with room for the images",
             "choose another --out, or fewer images with --train, --validation, --test",
+        )
+    if order.compiled and not can_compile():
+        raise InvalidOption(
+            f"compiled formulas for {folder}, but no C++ compiler",
+            "g++ or clang++ on the PATH",
+            "install one, or choose another --out and leave --compile out",
         )
     share = f", part {part[0]} of {part[1]}" if part != (1, 1) else ""
     note(f"simulating {n:,} images of {recipe.name} ({size / 1e6:,.0f} MB) into {folder}{share}")

@@ -70,7 +70,7 @@ def test_point_masses_away_from_the_masses(seed: int, n: int) -> None:
 )
 def test_vortex_away_from_the_beads(log_length: float, angle: float, x: float, y: float, n: int, seed: int) -> None:
     half_length, direction = (torch.full((1, 1, 1), value, dtype=torch.float64) for value in (10**log_length, angle))
-    assert_is_a_lens(Vortex(0.2, half_length, direction, x, y, n), seed)
+    assert_is_a_lens(Vortex(0.2, half_length, torch.cos(direction), torch.sin(direction), x, y, n), seed)
 
 
 @given(log_length=st.floats(-1.53, 0.48), angle=ANGLE, seed=st.integers(0, 99))
@@ -82,7 +82,7 @@ def test_the_vortex_is_its_hundred_beads(log_length: float, angle: float, seed: 
     explicit = torch.complex(*beads.deflection(x, y))
     # in float32 a bead's position is known to 3e-7 arcsec, and the peak is the point next to a bead
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 5e-4)):
-        closed = Vortex(0.2, half_length.to(dtype), direction.to(dtype)).deflection(x.to(dtype), y.to(dtype))
+        closed = Vortex(0.2, half_length.to(dtype), torch.cos(direction).to(dtype), torch.sin(direction).to(dtype)).deflection(x.to(dtype), y.to(dtype))
         error = (torch.complex(*(part.double() for part in closed)) - explicit).abs().max() / explicit.abs().max()
         assert error < tolerance, f"{dtype}: {error:.1e} of peak"
 
@@ -134,7 +134,7 @@ def test_the_gradient_in_e_of_a_round_sie_is_the_limit(dtype: torch.dtype) -> No
 def scene(parameters: Tensor) -> Scene:
     """Return a scene whose every number is an entry of one tensor."""
     p = [parameters[i].reshape(1, 1, 1, 1) for i in range(len(parameters))]
-    masses = (SIE(p[0], p[1], p[2], p[3], p[4]), Shear(p[5], p[6]), Vortex(0.2, p[7], p[8]))
+    masses = (SIE(p[0], p[1], p[2], p[3], p[4]), Shear(p[5], p[6]), Vortex(0.2, p[7], torch.cos(p[8]), torch.sin(p[8])))
     return Scene(masses, (Sersic(20.0, p[9], p[10], p[11], p[12], p[13], p[14]),), 0.9)
 
 
@@ -227,7 +227,7 @@ def test_turning_the_sky_turns_the_image(
             SIE(1.2, sign * e[0], sign * e[1], *turned(*lens, k)),
             Shear(sign * gamma[0], sign * gamma[1]),
             PointMasses(torch.full_like(x, 0.2), x, y),
-            Vortex(0.2, half_length, direction),
+            Vortex(0.2, half_length, torch.cos(direction), torch.sin(direction)),
         )
         light = Sersic(20.0, 0.4, 1.0, sign * source_e[0], sign * source_e[1], *turned(*source, k))
         return expose(Scene(masses, (light,)), (CAMERA,), 24, LIKE)

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
-from deeplense.core.seeding import image_stream, stable_key
-from deeplense.recipes.draw import draw, draw_parameters, expected_images
-from deeplense.recipes.parts import Prior
-from deeplense.recipes.recipe import Recipe, Sample, load_recipe, shipped_recipes
+from deeplense.core.seeding import Streams, normal_quantile, stable_key
+from deeplense.recipes.draw import draw, expected_images, streams_of
+from deeplense.recipes.parts import Counts
+from deeplense.recipes.recipe import Recipe, Sample, Samples, load_recipe, shipped_recipes
+from deeplense.recipes.scenes import draw_parameters
 
 TABLE: dict[str, Any] = {
     "name": "mine",
@@ -30,7 +31,7 @@ TABLE: dict[str, Any] = {
 }
 
 
-# source_center_x and six pixels of the middle row of train/<class>/000000, seed 0, version 1
+# source_center_x and six pixels of the middle row of train/<class>/000000, seed 0, version 2
 PINNED: dict[tuple[str, str], tuple[float, list[float]]] = {
     ("model_i", "no_sub"): (-0.14486377271362452, [13.0, 33.0, 0.0, 0.0, 345.0, 25.0]),
     ("model_i", "cdm"): (-0.14472706104755553, [7.0, 12.0, 0.0, 0.0, 64.0, 9.0]),
@@ -96,18 +97,62 @@ def test_a_bad_file_is_named_with_what_is_wrong(
         ("n_pixels", 7, "n_pixels is 7"),
         ("n_pixels", 5000, "n_pixels is 5000"),
         ("classes", {}, "without classes"),
+        ("classes.no_sub.light", ["bulge"], "no light of class no_sub is called 'bulge'"),
+        ("classes.no_sub.light", [["bulge"]], "no light of class no_sub is called"),
+        ("classes.no_sub.light", "bulge", "odd settings"),
+        ("classes.no_sub.lensed", "no", "odd settings"),
+        ("classes.no_sub", {"kind": "point_masses", "lensed": False}, "nothing to lens"),
+        ("classes.no_sub", {"kind": "subhaloes", "mass": [1e3, 1e10]}, "on average"),
         ("classes.no_sub.kind", "point_mass", "no substructure is called 'point_mass'"),
         ("classes.no_sub.count", 3, "'count'"),
         ("instrument", "published_9", "no instrument is called"),
+        ("instrument", [], "at least one band"),
+        ("instrument", ["published_ii", "published_iii"], "bands with pixels of 0.101, 0.08 arcsec"),
         ("lens.z_source", 0.5, "not behind"),
         ("lens.e1", 1.0, "ellipticity of the lens"),
         ("lens.e1", {"uniform": [-1.2, 0.1]}, "ellipticity of the lens may be 1.2"),
-        ("source.e2", -1.5, "ellipticity of the source"),
+        ("source.e2", -1.5, "source: the ellipticity of the light"),
         ("lens.theta_E", {"uniform": [0.5, 1.0], "log_uniform": [0.5, 1.0]}, "theta_E"),
         ("lens.theta_E", {}, "theta_E"),
         ("lens.theta_E", {"normal": [0.5, 1.0]}, "theta_E"),
         ("lens.theta_E", {"log_uniform": [0.0, 1.0]}, "theta_E"),
         ("lens.theta_E", float("nan"), "theta_E"),
+        ("lens.theta_E", -0.1, "theta_E may be -0.1"),
+        ("lens.theta_E", {"normal": [1.0, 0.3]}, "theta_E may be -0.5"),
+        ("lens.theta_E", {"uniform": [1.2, 0.8]}, "the smaller bound first"),
+        ("lens.theta_E", {"uniform": [0.5, 1.0], "within": [0.6, 0.8]}, "a normal distribution to cut"),
+        ("lens.theta_E", {"normal": [0.5, 0.01], "within": [0.9, 0.7]}, "the smaller bound first"),
+        ("lens.theta_E", {"normal": [0.5, 0.01], "within": [0.7, 0.9]}, "within"),
+        ("lens.theta_E", {"normal": [0.5, 0.0]}, "theta_E"),
+        ("lens.theta_E", {"power_law": [0.0, 1.0, 2.0]}, "theta_E"),
+        ("lens.slope", 3.0, "slope may be 3"),
+        ("lens.slope", {"normal": [2.0, 0.2]}, "slope may be"),
+        ("source.R_sersic", 0.0, "R_sersic may be 0"),
+        ("source.R_sersic", None, "lacks 'R_sersic'"),
+        ("source.n_sersic", {"uniform": [0.1, 1.0]}, "n_sersic may be 0.1"),
+        ("source.kind", "blob", "'blob'"),
+        ("source.kind", "image", "lacks 'file'"),
+        ("source.contrast", 0.9, "contrast with light of kind 'sersic'"),
+        ("source.width", 0.9, "width with light of kind 'sersic'"),
+        ("source.colors", [0.1], "1 colors of 'source' in 1 bands"),
+        ("source.count", 0, "count is 0"),
+        ("source.probability", 1.5, "probability is 1.5"),
+        ("light.source", {"R_sersic": 0.5, "magnitude": 20.0}, "called 'source'"),
+        ("light.lens", {"R_sersic": 0.5, "magnitude": 20.0}, "called 'lens'"),
+        ("light.vortex", {"R_sersic": 0.5, "magnitude": 20.0}, "called 'vortex'"),
+        ("light.bulge", {"R_sersic": 0.5}, "no brightness"),
+        ("light.bulge", {"R_sersic": 0.5, "magnitude": 20.0, "e1": 1.1}, "ellipticity of the light"),
+        ("light.disc", {"kind": "spiral", "R_sersic": 0.5, "amplitude": 20.0}, "a magnitude"),
+        ("light.disc", {"kind": "spiral", "R_sersic": 0.5, "magnitude": 20.0, "pitch": 0.0}, "pitch may be 0"),
+        ("light.disc", {"kind": "spiral", "R_sersic": 0.5, "magnitude": 20.0, "n_sersic": 4.0}, "n_sersic with light"),
+        ("light.ring", {"kind": "ring", "R_sersic": 0.5, "magnitude": 20.0, "width": 0.0}, "width may be 0"),
+        ("pair.factor", 1, "factor is 1"),
+        ("pair.factor", 3, "16 pixels at a factor of 3"),
+        ("pair.method", "nearest", "'nearest'"),
+        ("observation.supersampling", 0, "supersampling is 0"),
+        ("observation.supersampling", 17, "supersampling is 17"),
+        ("observation.rescale", "max", "'max'"),
+        ("observation", {"noise": "double_shot_counts", "dtype": "uint16", "rescale": "min_max"}, "as uint16"),
         ("source.magnitude", None, "no brightness"),
         ("source.amplitude", 1.0, "two values of its brightness"),
         ("observation.noise", "poisson", "no value of noise is called 'poisson'"),
@@ -122,6 +167,8 @@ def test_what_cannot_work_is_refused_when_it_is_read(path: str, value: Any, word
     with pytest.raises(InvalidOption) as caught:
         Recipe.from_mapping(with_(TABLE, path, value), "recipe mine")
     assert word in str(caught.value), str(caught.value)
+    assert all(caught.value.args), "an error has three clauses"
+    assert min(map(len, (caught.value.found, caught.value.expected, caught.value.remedy))) > 3
 
 
 def test_scaled_counts_do_not_fit_an_integer() -> None:
@@ -150,13 +197,6 @@ def test_a_recipe_survives_its_own_dictionary() -> None:
         assert Recipe.from_mapping(recipe.as_dict()) == recipe
 
 
-def test_priors_transform_uniform_numbers() -> None:
-    u = np.array([0.0, 0.25, 1.0])
-    np.testing.assert_allclose(Prior(uniform=(-1.0, 3.0)).transform(u), [-1, 0, 3])
-    np.testing.assert_allclose(Prior(log_uniform=(1.0, 16.0)).transform(u), [1, 2, 16])
-    np.testing.assert_allclose(Prior(log_uniform=(1000.0, 3162.2776601683795)).transform(u), 10 ** (3 + 0.5 * u))
-
-
 @pytest.mark.parametrize(("name", "label"), list(PINNED))
 def test_the_first_image_is_pinned(name: str, label: str) -> None:
     # a change here changes every dataset: raise the version of the recipe with it
@@ -165,7 +205,7 @@ def test_the_first_image_is_pinned(name: str, label: str) -> None:
     center, values = PINNED[name, label]
     middle = recipe.n_pixels // 2
     pixels = drawn.image[0, 0, middle, middle // 2 :: middle // 5][:6].numpy()
-    assert recipe.version == 1
+    assert recipe.version == 2
     assert drawn.parameters[0]["source_center_x"] == pytest.approx(center, rel=1e-14)
     np.testing.assert_allclose(pixels, values, rtol=0, atol=0 if name == "model_i" else 1e-4 * max(values))
 
@@ -184,8 +224,9 @@ def test_the_noiseless_recipes_store_twice_the_expected_image(name: str) -> None
 def test_noise_does_not_reuse_the_numbers_of_the_scene() -> None:
     recipe, sample = load_recipe("model_ii"), Sample("train", "no_sub", 0)
     drawn = draw(recipe, 3, [sample], torch.float64)
-    noise = ((drawn.image - drawn.expected) / drawn.variance.sqrt())[0, 0]
-    scene, other = (image_stream(3, stable_key(*sample), purpose).standard_normal((64, 64)) for purpose in (0, 1))
+    noise = ((drawn.image - drawn.expected) / drawn.variance.sqrt()).flatten()
+    streams = Streams.of([stable_key(3, "train", "no_sub")], [0])
+    scene, other = (normal_quantile(streams.words(64 * 64, purpose)[0], torch.float64) for purpose in (0, 1))
     np.testing.assert_allclose(noise, other, atol=1e-9)
     assert not np.isclose(noise, scene).any(), "scene and noise come from one stream"
 
@@ -204,6 +245,20 @@ def test_samples_come_split_by_split_with_classes_in_turn() -> None:
         "test/cdm/000000",
         "test/axion/000000",
     ]
+
+
+def test_samples_are_made_when_they_are_asked_for() -> None:
+    many = Samples(("a", "b"), Counts(train=10**12, validation=0, test=2))
+    assert len(many) == 2 * 10**12 + 4
+    assert many[2 * 10**12 - 1] == Sample("train", "b", 10**12 - 1)
+    assert many[2 * 10**12] == Sample("test", "a", 0)
+    assert many[-1] == Sample("test", "b", 1)
+    assert many[-len(many)] == many[0] == Sample("train", "a", 0)
+    assert many[-2:] == [Sample("test", "a", 1), Sample("test", "b", 1)]
+    assert many[5:0:-2] == [many[5], many[3], many[1]]
+    for index in (len(many), -len(many) - 1):
+        with pytest.raises(IndexError):
+            many[index]
 
 
 def test_every_macro_quantity_may_vary() -> None:
@@ -237,7 +292,7 @@ def test_no_sample_is_no_image() -> None:
 
 def test_an_unknown_class_lists_the_nearest() -> None:
     with pytest.raises(UnknownName, match="no class is called 'cmd'") as caught:
-        draw_parameters(load_recipe("model_ii"), 0, [Sample("train", "cmd", 0)])
+        draw(load_recipe("model_ii"), 0, [Sample("train", "cmd", 0)])
     assert "cdm" in caught.value.expected
 
 
@@ -249,7 +304,7 @@ def test_the_declared_symmetry_is_one_of_the_population(name: str) -> None:
         pytest.skip(f"symmetry {recipe.symmetry}")
     signs = {"source_center_x": -1, "source_center_y": -1, "halo_x": -1, "halo_y": -1}
     for label in recipe.labels:
-        parameters = draw_parameters(recipe, 0, [Sample("train", label, k) for k in range(2)])
+        parameters = draw_parameters(recipe, label, streams_of(0, [Sample("train", label, k) for k in range(2)]))
         opposite = {key: signs.get(key, 1) * values for key, values in parameters.items()}
         if "vortex_angle" in opposite:
             opposite["vortex_angle"] = opposite["vortex_angle"] + np.pi

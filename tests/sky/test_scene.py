@@ -54,7 +54,5 @@ def test_the_foreground_is_not_lensed() -> None:
 
 
 def test_no_mass_deflects_nothing_and_no_light_is_dark() -> None:
-    assert torch.equal(
-        Scene((), (SOURCE,)).surface_brightness(X, Y), SOURCE.surface_brightness(X + 0 * Y, Y + 0 * X)
-    )
+    assert torch.equal(Scene((), (SOURCE,)).surface_brightness(X, Y), SOURCE.surface_brightness(X + 0 * Y, Y + 0 * X))
     assert not Scene((SIE(1.0),), ()).surface_brightness(X, Y).any()

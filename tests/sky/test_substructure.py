@@ -52,7 +52,8 @@ def test_subhaloes_become_point_masses_of_their_einstein_radius() -> None:
     drawn = PointMassSubhaloes(count=3).draw(UNIFORMS[:2, :9], PLANE)
     (points,) = PointMassSubhaloes(count=3).profiles(drawn, PLANE, LIKE)
     assert isinstance(points, PointMasses)
-    np.testing.assert_allclose(points.theta_E.numpy() ** 2, PLANE.theta_E2_per_solar_mass * drawn["halo_mass"], rtol=1e-14)
+    theta_E2 = PLANE.theta_E2_per_solar_mass * drawn["halo_mass"]
+    np.testing.assert_allclose(points.theta_E.numpy() ** 2, theta_E2, rtol=1e-14)
     np.testing.assert_array_equal(points.center_x.numpy(), drawn["halo_x"])
     np.testing.assert_array_equal(points.center_y.numpy(), drawn["halo_y"])
 

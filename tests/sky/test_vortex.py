@@ -27,7 +27,7 @@ def beads(vortex: Vortex) -> PointMasses:
 def vortex(half_length: float, angle: float, dtype: torch.dtype = torch.float64, **others: float) -> Vortex:
     """Return a vortex of one image."""
     length, direction = (torch.full((1, 1, 1, 1), value, dtype=dtype) for value in (half_length, angle))
-    return Vortex(0.22, length, direction, **others)  # type: ignore[arg-type]
+    return Vortex(0.22, length, torch.cos(direction), torch.sin(direction), **others)  # type: ignore[arg-type]
 
 
 def largest_difference(one: Vortex, x: torch.Tensor, y: torch.Tensor) -> float:

@@ -13,7 +13,6 @@ import torch
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 CONTRACT = "cpp.enable_floating_point_contract_flag"  # multiply and add in one instruction
-PART_LENGTH = "realize_opcount_threshold"  # operations after which an intermediate result gets a name
 
 
 class Runner:
@@ -30,7 +29,7 @@ class Runner:
         self.compiled = compiled
         self._functions: dict[tuple[str, Any], Callable[..., Any]] = {}
 
-    def __call__(self, function: Function, kind: Any = None, part_length: int = 30) -> Function:
+    def __call__(self, function: Function, kind: Any = None) -> Function:
         """Return the function as this runner runs it.
 
         Parameters
@@ -39,14 +38,12 @@ class Runner:
             A function of tensors.
         kind
             Tells inputs apart that need code of their own.
-        part_length
-            Length of the parts that a formula is cut into: a long one takes minutes to compile in long parts.
         """
         if not self.compiled:
             return function
         key = (function.__qualname__, kind)
         if key not in self._functions:
-            options: dict[str, str | int | bool | Callable[..., Any]] = {CONTRACT: "fast", PART_LENGTH: part_length}
+            options: dict[str, str | int | bool | Callable[..., Any]] = {CONTRACT: "fast"}
             # torch looks for CUDA's compiler and warns when there is none
             logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
             self._functions[key] = torch.compile(_copy(function), dynamic=False, fullgraph=True, options=options)

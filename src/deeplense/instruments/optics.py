@@ -18,8 +18,6 @@ from deeplense.instruments.psf import gaussian_taps as gaussian_taps
 from deeplense.sky.mass import MassProfile, Tabulated
 from deeplense.sky.scene import Scene
 
-LONG = 10  # part length of formulas that may be very long
-
 
 def pixel_grid(n_pixels: int, pixel_scale: float, like: Tensor) -> tuple[Float[Tensor, "1 n"], Float[Tensor, "n 1"]]:
     """Return the pixel centres (x, y) [arcsec], symmetric about 0; rows are y, no flip."""
@@ -72,7 +70,7 @@ def expose(
     x, y = sample_grid(instruments[0], n_pixels, supersampling, like)
     if run.compiled:
         scene = _blocks_added(scene, x, y, run)
-    flux = run(_flux, _kinds(scene), LONG)(scene, x, y, (instruments[0].pixel_scale / supersampling) ** 2)
+    flux = run(_flux, _kinds(scene))(scene, x, y, (instruments[0].pixel_scale / supersampling) ** 2)
     bands = flux.expand(-1, len(instruments), -1, -1).unbind(1)
     images = [
         _pixels(band[:, None], instrument, supersampling, run)
@@ -87,9 +85,9 @@ def _blocks_added(scene: Scene, x: Tensor, y: Tensor, run: Runner) -> Scene:
     if all(part is None for part in blocks):
         return scene
     single = tuple(mass for mass, part in zip(scene.mass, blocks, strict=True) if part is None)
-    alpha = run(_deflection, tuple(map(type, single)), LONG)(replace(scene, mass=single), x, y)
+    alpha = run(_deflection, tuple(map(type, single)))(replace(scene, mass=single), x, y)
     for block in (block for part in blocks if part is not None for block in part):
-        alpha = run(_added, type(block), LONG)(*alpha, block, x, y)
+        alpha = run(_added, type(block))(*alpha, block, x, y)
     return replace(scene, mass=(Tabulated(*alpha),))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -84,13 +84,29 @@ def draw(
     return drawn
 
 
-def draw_images(recipe: Recipe, seed: int, samples: Sequence[Sample], run: Runner = EAGER) -> dict[str, Images]:
-    """Return the named images as they are stored: `image` and, for a recipe of pairs, `low` and `truth`."""
-    shapes = recipe.array_shapes()
-    arrays = {name: torch.empty(len(samples), *shape) for name, shape in shapes.items()}
+def draw_images(
+    recipe: Recipe,
+    seed: int,
+    samples: Sequence[Sample],
+    run: Runner = EAGER,
+    into: Mapping[str, Images] | None = None,
+) -> dict[str, Images]:
+    """Return the named images as they are stored: `image` and, for a recipe of pairs, `low` and `truth`.
+
+    Parameters
+    ----------
+    recipe, seed, samples, run
+        As in `draw`.
+    into
+        Arrays of an earlier call that may be overwritten: new memory costs a tenth of the time.
+    """
+    shapes = {name: (len(samples), *shape) for name, shape in recipe.array_shapes().items()}
+    if into is None or any(into[name].shape != shape for name, shape in shapes.items()):
+        into = {name: torch.empty(shape) for name, shape in shapes.items()}
+    arrays = dict(into)
     for group in draw_groups(recipe, seed, samples, torch.float32, run):
         for name, value in _stored(recipe, group).items():
-            arrays[name][group.rows] = value.cpu()
+            arrays[name].index_copy_(0, torch.tensor(group.rows), value.cpu())
     return arrays
 
 

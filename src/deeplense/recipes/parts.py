@@ -59,6 +59,14 @@ class Prior(Config):
             raise InvalidOption(
                 f"a prior from {self.bounds[0]:g} to {self.bounds[1]:g}", "the smaller bound first", "swap them"
             )
+        if self.normal is not None:
+            low, high = self.normal[0] - 5 * self.normal[1], self.normal[0] + 5 * self.normal[1]
+            if self.bounds[1] < low or self.bounds[0] > high:
+                raise InvalidOption(
+                    f"within = [{self.bounds[0]:g}, {self.bounds[1]:g}], where the normal distribution has nothing",
+                    f"some of {low:g} to {high:g}, its 5 standard deviations",
+                    "change within or normal",
+                )
 
     @property
     def bounds(self) -> tuple[float, float]:

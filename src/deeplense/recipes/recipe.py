@@ -18,6 +18,9 @@ from deeplense.recipes.pictures import read_picture
 from deeplense.sky.substructure import POPULATIONS, Population
 
 
+TAKEN = {"source", "lens", "vortex", "halo", "axion", "exposure"}  # first words of other catalogue columns
+
+
 class Sample(NamedTuple):
     """Which image of a recipe: the k-th of a class in a split. With the seed this decides every pixel."""
 
@@ -84,8 +87,10 @@ class Recipe(Config):
         super().__post_init__()
         if not self.classes:
             raise InvalidOption("a recipe without classes", "at least one [classes.NAME] table", "add one")
-        if "source" in self.light:
-            raise InvalidOption("a kind of light called 'source'", "another name", "rename [light.source]")
+        for name in TAKEN & set(self.light):
+            raise InvalidOption(
+                f"a kind of light called '{name}'", "a name that no other column begins with", f"rename [light.{name}]"
+            )
         instruments = self.instruments()
         if len({instrument.pixel_scale for instrument in instruments}) != 1:
             raise InvalidOption(
@@ -94,7 +99,10 @@ class Recipe(Config):
                 "change instrument",
             )
         for label in self.classes:
-            self.population(label).n_uniforms(self.lens.plane)
+            if self.population(label).n_uniforms(self.lens.plane) and "source" not in self.lights(label):
+                raise InvalidOption(
+                    f"class {label} has substructure, but nothing to lens", "lensed = true, or kind = 'none'", "change one"
+                )
             for name, light in self.lights(label).items():
                 self._check_light(name, light, instruments)
         if self.observation.noise != "none":
@@ -158,7 +166,7 @@ class Recipe(Config):
         if not isinstance(lensed, bool) or not isinstance(names, list | tuple):
             raise InvalidOption(f"class {label} has odd settings", "lensed = true or false, light = [names]", "mend it")
         for name in names:
-            if name not in self.light:
+            if str(name) not in self.light:
                 raise UnknownName(f"light of class {label}", str(name), self.light)
         source = {"source": self.source} if lensed else {}
         return source | {name: light for name, light in self.light.items() if name in names}

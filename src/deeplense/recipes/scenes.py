@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import lru_cache
-from typing import Any
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,6 +19,7 @@ from deeplense.instruments.optics import sample_grid
 from deeplense.recipes.parts import Lens, Light, Prior
 from deeplense.recipes.pictures import read_picture
 from deeplense.recipes.recipe import Recipe
+from deeplense.sky.ellipticity import Value
 from deeplense.sky.light import LightProfile, PixelSource, Ring, Sersic, Spiral, ring_flux, sersic_flux
 from deeplense.sky.mass import SIE, MassProfile, Shear, Tabulated
 from deeplense.sky.power_law import EPL
@@ -57,9 +60,10 @@ def scene_of(recipe: Recipe, label: str, parameters: Parameters, like: Tensor) -
     """Return the scenes that parameters describe, in the dtype and on the device of `like`."""
     instruments = recipe.instruments()
     lights = {
-        name: _profiles(name, light, parameters, instruments, like) for name, light in recipe.lights(label).items()
+        name: [_Galaxy(name, light, slot, parameters).profile(instruments, like) for slot in range(light.count)]
+        for name, light in recipe.lights(label).items()
     }
-    sources = lights.pop("source", ())
+    sources = lights.pop("source", [])
     mass: tuple[MassProfile, ...] = ()
     if sources:
         mass = _macro(recipe, parameters, like) + recipe.population(label).profiles(parameters, recipe.lens.plane, like)
@@ -92,77 +96,77 @@ def _tabulated(
     return Tabulated(*(alpha.to(device, dtype) for alpha in smooth.deflection(x, y)))
 
 
-def _profiles(
-    name: str, light: Light, parameters: Parameters, instruments: Sequence[Instrument], like: Tensor
-) -> list[LightProfile]:
-    """Return the light of one kind, one profile for each of its slots; an absent one has brightness 0."""
-    profiles = []
-    for slot in range(light.count):
+@dataclass(frozen=True)
+class _Galaxy:
+    """One slot of a kind of light in every image: its numbers, drawn or fixed.
 
-        def value(field: str, fixed: Any, slot: int = slot) -> Column | float:
-            column = parameters.get(f"{name}_{field}")
-            if column is None:
-                return fixed  # type: ignore[no-any-return]
-            harmless = fixed.bounds[0] if isinstance(fixed, Prior) else 0.0  # in place of what an absent one has
-            return np.nan_to_num(column if column.ndim == 1 else column[:, slot], nan=harmless)
+    A galaxy that is absent has NaN in the catalogue; here it has the lower bounds of its priors and no brightness.
+    """
 
-        present = np.reshape(np.asarray(value("present", 1.0)), (-1, 1))
-        brightness = _amplitudes(light, value, instruments) * present
-        amplitude = torch.from_numpy(brightness).to(like)[:, :, None, None]
-        profiles.append(_profile(light, amplitude, value, like))
-    return profiles
+    name: str
+    light: Light
+    slot: int
+    parameters: Parameters
 
+    def number(self, field: str, fixed: Any) -> Column | float:
+        """Return a number of each image, or the one of all."""
+        column = self.parameters.get(f"{self.name}_{field}")
+        if column is None:
+            return fixed
+        absent = fixed.bounds[0] if isinstance(fixed, Prior) else 0.0
+        return column if column.ndim == 1 else np.nan_to_num(column[:, self.slot], nan=absent)
 
-def _amplitudes(light: Light, value: Any, instruments: Sequence[Instrument]) -> Float64[np.ndarray, "B C"]:
-    """Return what a profile of unit amplitude is multiplied by, for every band."""
-    if light.amplitude is not None:
-        return np.full((1, len(instruments)), light.amplitude)
-    colors = [0.0, *(value(f"color_{k}", color) for k, color in enumerate(light.colors, 1))]
-    colors += [0.0] * (len(instruments) - len(colors))
-    magnitude = value("magnitude", light.magnitude)
-    rates = [
-        instrument.electron_rate(0.0) * 10 ** (-0.4 * np.asarray(magnitude - color))
-        for instrument, color in zip(instruments, colors, strict=True)
-    ]
-    size = value("R_sersic", light.R_sersic)
-    flux: Any = {
-        "sersic": lambda: _each(sersic_flux, size, value("n_sersic", light.n_sersic)),
-        "spiral": lambda: 2 * np.pi * np.square(size),
-        "ring": lambda: _each(ring_flux, size, size * value("width", light.width)),
-        "image": lambda: 1.0,
-    }[light.kind]()
-    flux = np.where(flux == 0, 1.0, flux)  # an absent galaxy has size 0
-    return np.stack([np.broadcast_to(rate / flux, np.broadcast(*rates, flux).shape).reshape(-1) for rate in rates], 1)
+    def value(self, field: str, like: Tensor) -> Value:
+        """Return a field of the light as the profiles take it."""
+        number = self.number(field, getattr(self.light, field))
+        return torch.from_numpy(number).to(like)[:, None, None, None] if isinstance(number, np.ndarray) else number
+
+    def amplitude(self, instruments: Sequence[Instrument], like: Tensor) -> Tensor:
+        """Return what a profile of unit amplitude is multiplied by, for every band, [B, C, 1, 1]."""
+        if self.light.amplitude is not None:
+            bands = [np.array([self.light.amplitude])]
+        else:
+            magnitude, flux = self.number("magnitude", cast(float, self.light.magnitude)), self._unit_flux()
+            colors = (0.0, *self.light.colors, *[0.0] * len(instruments))  # bands without a color are like the first
+            bands = [
+                instrument.electron_rate(0.0)
+                * np.atleast_1d(10 ** (-0.4 * (magnitude - self.number(f"color_{k}", cast(float, color)))) / flux)
+                for k, (instrument, color) in enumerate(zip(instruments, colors, strict=False))
+            ]
+        present = np.atleast_1d(self.number("present", 1.0))
+        brightness = np.stack(np.broadcast_arrays(*(band * present for band in bands)), axis=1)
+        return torch.from_numpy(brightness).to(like)[:, :, None, None]
+
+    def _unit_flux(self) -> Column | float:
+        """Return the flux of a profile of unit amplitude."""
+        if self.light.kind == "image":
+            return 1.0
+        size = self.number("R_sersic", cast(float, self.light.R_sersic))
+        if self.light.kind == "spiral":
+            return 2 * np.pi * size**2
+        if self.light.kind == "ring":
+            return _each(ring_flux, size, size * self.number("width", cast(float, self.light.width)))
+        return _each(sersic_flux, size, self.number("n_sersic", cast(float, self.light.n_sersic)))
+
+    def profile(self, instruments: Sequence[Instrument], like: Tensor) -> LightProfile:
+        """Return the profile."""
+        amplitude, value = self.amplitude(instruments, like), partial(self.value, like=like)
+        center = value("center_x"), value("center_y")
+        if self.light.kind == "image":
+            picture = torch.from_numpy(read_picture(cast(Path, self.light.file))).to(like)
+            return PixelSource(picture, value("pixel_scale"), amplitude, value("angle"), *center)
+        size, shape = value("R_sersic"), (value("e1"), value("e2"), *center)
+        if self.light.kind == "spiral":
+            return Spiral(amplitude, size, *shape, value("contrast"), value("pitch"), value("phase"))
+        if self.light.kind == "ring":
+            return Ring(amplitude, size, size * value("width"), *shape)
+        return Sersic(amplitude, size, value("n_sersic"), *shape)
 
 
 def _each(flux: Callable[[float, float], float], *shape: Column | float) -> Column:
     """Return the fluxes of many profiles, each of two parameters."""
     pairs = zip(*(np.atleast_1d(column).tolist() for column in np.broadcast_arrays(*shape)), strict=True)
     return np.array([flux(*pair) for pair in pairs])
-
-
-def _profile(light: Light, amplitude: Tensor, value: Any, like: Tensor) -> LightProfile:
-    def tensor(field: str) -> Tensor | float:
-        number = value(field, getattr(light, field))
-        return torch.from_numpy(number).to(like)[:, None, None, None] if isinstance(number, np.ndarray) else number
-
-    place = {field: tensor(field) for field in ("center_x", "center_y")}
-    if light.kind == "image":
-        picture = torch.from_numpy(read_picture(light.file)).to(like)  # type: ignore[arg-type]
-        return PixelSource(picture, tensor("pixel_scale"), amplitude, tensor("angle"), **place)
-    place |= {field: tensor(field) for field in ("e1", "e2")}
-    size = tensor("R_sersic")
-    if isinstance(size, Tensor):
-        size = torch.where(size == 0, 1.0, size)
-    if light.kind == "spiral":
-        arms = {field: tensor(field) for field in ("contrast", "pitch", "phase")}
-        return Spiral(amplitude, size, **place, **arms)  # type: ignore[arg-type]
-    if light.kind == "ring":
-        return Ring(amplitude, size, size * tensor("width"), **place)
-    n_sersic = tensor("n_sersic")
-    if isinstance(n_sersic, Tensor):
-        n_sersic = torch.where(n_sersic == 0, 1.0, n_sersic)
-    return Sersic(amplitude, size, n_sersic, **place)
 
 
 def _tensor(parameters: Parameters, name: str, fixed: float | Prior, like: Tensor) -> Tensor | float:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from deeplense.data.shards import ROWS_PER_SHARD
+from deeplense.data import shards
 from deeplense.recipes.draw import streams_of
 from deeplense.recipes.recipe import Recipe, Sample
 from deeplense.recipes.scenes import draw_parameters
@@ -27,8 +27,8 @@ def schema(recipe: Recipe) -> pa.Schema:
 def tables(recipe: Recipe, seed: int, samples: Sequence[Sample]) -> Iterator[pa.Table]:
     """Yield the catalogue part by part; parameters are drawn again here, since each depends on its image alone."""
     columns = schema(recipe)
-    for first in range(0, len(samples), ROWS_PER_SHARD):
-        yield _table(recipe, seed, samples[first : first + ROWS_PER_SHARD], columns)
+    for first in range(0, len(samples), shards.ROWS_PER_SHARD):
+        yield _table(recipe, seed, samples[first : first + shards.ROWS_PER_SHARD], columns)
 
 
 def _table(recipe: Recipe, seed: int, samples: Sequence[Sample], columns: pa.Schema) -> pa.Table:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from deeplense.core.console import note
-from deeplense.core.errors import InvalidOption
+from deeplense.core.errors import DeepLenseError, InvalidOption
 from deeplense.simulation.order import Order
 
-ATTEMPTS = 3  # of a shard whose worker dies
+RETRIES = 3  # of a shard whose worker dies
+AT_ONCE = 1000  # shards that the scheduler knows of: more only slow it down
+
+
+class LostWorker(DeepLenseError):
+    """Workers of the cluster die again and again."""
 
 
 def make_on_ray(order: Order, numbers: list[int]) -> Iterator[int]:
@@ -22,6 +29,8 @@ def make_on_ray(order: Order, numbers: list[int]) -> Iterator[int]:
     ------
     InvalidOption
         When Ray is not installed.
+    LostWorker
+        When a shard's workers die however often it is tried.
     """
     try:
         import ray
@@ -29,24 +38,45 @@ def make_on_ray(order: Order, numbers: list[int]) -> Iterator[int]:
         raise InvalidOption(
             "--engine ray, but Ray is not installed", "the package ray", "pip install 'deeplense[ray]'"
         ) from error
+    if not numbers:
+        return
+    note(f"making {len(numbers):,} shards with Ray")
     started = not ray.is_initialized()
     if started:
         ray.init(log_to_driver=False, include_dashboard=False)
-    note(f"making {len(numbers)} shards with Ray")
-    make = ray.remote(num_cpus=1, max_retries=ATTEMPTS, retry_exceptions=False)(_make)
+    make = ray.remote(num_cpus=1, max_retries=RETRIES, retry_exceptions=False)(_make)
+    rest, waiting = iter(numbers), list[Any]()
     try:
-        shared = ray.put(order)
-        waiting: list[Any] = [make.remote(shared, number) for number in numbers]
-        while waiting:
+        # a worker has a current folder of its own
+        shared = ray.put(dataclasses.replace(order, folder=order.folder.absolute()))
+        while True:
+            waiting += [make.remote(shared, number) for number in islice(rest, AT_ONCE - len(waiting))]
+            if not waiting:
+                return
             done, waiting = ray.wait(waiting)
-            for result in done:
-                try:
-                    yield ray.get(result)
-                except ray.exceptions.RayTaskError as error:  # our own error, raised in a worker
-                    raise error.cause from None
+            yield _result(ray, done[0])
     finally:
+        for task in waiting:
+            ray.cancel(task)
         if started:
             ray.shutdown()
+
+
+def _result(ray: Any, task: Any) -> int:
+    """Return what a task did; what went wrong in its worker is raised here."""
+    try:
+        n_images: int = ray.get(task)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, DeepLenseError):
+            raise error.cause from None
+        raise
+    except ray.exceptions.RayError as error:
+        raise LostWorker(
+            f"a shard's workers were lost {RETRIES + 1} times ({type(error).__name__})",
+            "workers with enough memory and time for one shard",
+            "look into Ray's logs, then run the same command again: finished shards are kept",
+        ) from error
+    return n_images
 
 
 def _make(order: Order, number: int) -> int:

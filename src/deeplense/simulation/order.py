@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Shaped
 
 from deeplense.core.compiled import EAGER, Runner
-from deeplense.data.shards import ROWS_PER_SHARD, shard_name, write_shard
+from deeplense.data import shards
+from deeplense.data.shards import shard_name
 from deeplense.recipes.draw import draw_images
 from deeplense.recipes.recipe import Recipe, Sample, Samples
 
@@ -46,11 +47,12 @@ class Order:
     @property
     def n_shards(self) -> int:
         """Number of shards."""
-        return -(-len(self.samples) // ROWS_PER_SHARD)
+        return -(-len(self.samples) // shards.ROWS_PER_SHARD)
 
     def rows(self, number: int) -> list[Sample]:
         """Return the images of a shard."""
-        return self.samples[number * ROWS_PER_SHARD : (number + 1) * ROWS_PER_SHARD]
+        first = number * shards.ROWS_PER_SHARD
+        return self.samples[first : first + shards.ROWS_PER_SHARD]
 
     def missing(self, part: tuple[int, int] = (1, 1)) -> list[int]:
         """Return the numbers of the shards that are not there yet; of part i of N, every N-th."""
@@ -66,7 +68,7 @@ class Order:
 
     def write(self, number: int, arrays: Arrays) -> int:
         """Write a shard; return its number of images."""
-        write_shard(self.folder / shard_name(number), arrays, self.recipe.observation.dtype)
+        shards.write_shard(self.folder / shard_name(number), arrays, self.recipe.observation.dtype)
         return len(arrays["image"])
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,3 +37,15 @@ def ellipticity(axis_ratio: Value, angle: Value) -> tuple[Tensor, Tensor]:
     )
     modulus = (1 - q) / (1 + q)
     return modulus * torch.cos(2 * phi), modulus * torch.sin(2 * phi)
+
+
+def polar_angle(y: Tensor, x: Tensor) -> Tensor:
+    """Return atan2(y, x) [rad] of points other than the origin.
+
+    The same bits wherever a point stands in a tensor: torch's own atan2 rounds the last few otherwise, so that an image
+    would depend on those beside it.
+    """
+    behind = x < 0
+    distance = torch.sqrt(x**2 + y**2) + torch.where(behind, -x, x)
+    half = 2 * torch.atan(y / distance)
+    return torch.where(behind, math.pi * torch.where(y < 0, -1.0, 1.0).to(y) - half, half)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deeplense.sky.ellipticity import Value
+from deeplense.sky.ellipticity import Value, polar_angle
 
 MIN_RADIUS = 1e-3
 
@@ -147,7 +147,7 @@ class Spiral(LightProfile):
         """Return the surface brightness [flux / arcsec²] at x, y [arcsec]."""
         u, v = _stretched(x - self.center_x, y - self.center_y, self.e1, self.e2)
         radius2 = (u**2 + v**2 + MIN_RADIUS**2) / self.R_scale**2
-        azimuth = torch.atan2(v, torch.where((u == 0) & (v == 0), MIN_RADIUS, u))
+        azimuth = polar_angle(v, torch.where((u == 0) & (v == 0), MIN_RADIUS, u))
         winding = torch.log(radius2) / 2 / torch.tan(torch.as_tensor(self.pitch, dtype=u.dtype, device=u.device))
         arms = -torch.expm1(-radius2) * torch.cos(self.arms * (azimuth - winding) - self.phase)
         return self.amplitude * torch.exp(-torch.sqrt(radius2)) * (1 + self.contrast * arms)

@@ -73,7 +73,8 @@ class EPL(MassProfile):
     def _strength(self, radius2: Tensor, e1: Tensor, e2: Tensor) -> Tensor:
         """Return (b / R)^t with b = θ_E √q, R = |w| (1 + q) / 2, that is b / R = θ_E √(1 − |e|²) / |w|."""
         ratio = as_tensor(self.theta_E, radius2) * torch.sqrt((1 - e1**2 - e2**2) / radius2)
-        return torch.pow(ratio, as_tensor(self.slope, radius2) - 1)
+        # not torch.pow, which rounds the last few of a tensor otherwise: an image would depend on those beside it
+        return torch.exp((as_tensor(self.slope, radius2) - 1) * torch.log(ratio))
 
 
 def _angular_series(real: Tensor, imaginary: Tensor, modulus2: Tensor, t: Tensor) -> tuple[Tensor, Tensor]:

@@ -157,20 +157,27 @@ class AxionVortex(Population):
 
     def profiles(self, parameters: Parameters, plane: LensPlane, like: Tensor) -> tuple[MassProfile, ...]:
         """Return the vortex."""
-        half_length, angle = (
-            torch.from_numpy(parameters[name]).to(like)[:, None, None, None]
-            for name in ("vortex_half_length", "vortex_angle")
+        angle = parameters["vortex_angle"]
+        half_length, direction_x, direction_y = (
+            torch.from_numpy(column).to(like)[:, None, None, None]
+            for column in (parameters["vortex_half_length"], np.cos(angle), np.sin(angle))
         )
-        return (Vortex(math.sqrt(plane.theta_E2_per_solar_mass * self.mass), half_length, angle, n_beads=self.n_beads),)
+        theta_E = math.sqrt(plane.theta_E2_per_solar_mass * self.mass)
+        return (Vortex(theta_E, half_length, direction_x, direction_y, n_beads=self.n_beads),)
 
 
 def power_law(u: Float64[np.ndarray, "*B"], low: float, high: float, exponent: float) -> Float64[np.ndarray, "*B"]:
     """Return draws of a density ∝ x^exponent between two positive bounds, from uniform numbers."""
-    p = exponent + 1
-    if abs(p) < 1e-12:
-        return np.asarray(low * (high / low) ** u)
-    first, last = low**p, high**p
-    return np.asarray((first + (last - first) * u) ** (1 / p))
+    p, width = exponent + 1, math.log(high) - math.log(low)
+    if p == 0:
+        return np.asarray(np.exp(math.log(low) + width * u))
+    # (low^p + (high^p − low^p) u)^(1/p), as a part of the bound where the density is larger: nothing overflows
+    with np.errstate(divide="ignore"):  # log 0 is the other bound
+        if p > 0:
+            x = high * np.exp(np.log1p((1 - u) * math.expm1(-p * width)) / p)
+        else:
+            x = low * np.exp(np.log1p(u * math.expm1(p * width)) / p)
+    return np.asarray(np.clip(x, low, high))
 
 
 def _check_order(name: str, bounds: tuple[float, float]) -> None:

@@ -11,8 +11,9 @@ from torch import Tensor
 from deeplense.sky.ellipticity import TINY, Value
 from deeplense.sky.mass import MassProfile
 
-DIGAMMA_SERIES = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12)
-SHIFT, TERMS = {torch.float32: 3, torch.float64: 7}, {torch.float32: 4, torch.float64: 7}  # both right to rounding
+# of ψ(z + ½) − log z in 1/z²: −B_2k(½) / (2k)
+SERIES = (1 / 24, -7 / 960, 31 / 8064, -127 / 30720, 511 / 67584, -1414477 / 67092480, 8191 / 98304)
+SHIFT, TERMS = {torch.float32: 3, torch.float64: 8}, {torch.float32: 3, torch.float64: 7}  # both right to rounding
 Complex = tuple[Tensor, Tensor]
 
 
@@ -29,8 +30,8 @@ class Vortex(MassProfile):
         Einstein radius of the whole mass [arcsec].
     half_length
         L [arcsec].
-    angle
-        Direction of the line from the x axis [rad].
+    direction_x, direction_y
+        Unit vector along the line.
     center_x, center_y
         Middle of the line [arcsec].
     n_beads
@@ -39,18 +40,19 @@ class Vortex(MassProfile):
 
     theta_E: Value
     half_length: Tensor
-    angle: Tensor
+    direction_x: Tensor
+    direction_y: Tensor
     center_x: Value = 0.0
     center_y: Value = 0.0
     n_beads: int = 100
 
     def deflection(self, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
         """Return (α_x, α_y) [arcsec]."""
-        cos, sin = torch.cos(self.angle), torch.sin(self.angle)
-        spacing = 2 * self.half_length / (self.n_beads - 1)
-        dx, dy = (x - self.center_x) / spacing, (y - self.center_y) / spacing
+        cos, sin = self.direction_x, self.direction_y
+        per_spacing = (self.n_beads - 1) / (2 * self.half_length)
+        dx, dy = (x - self.center_x) * per_spacing, (y - self.center_y) * per_spacing
         re, im = _inverse_sum(cos * dx + sin * dy, cos * dy - sin * dx, self.n_beads)
-        strength = self.theta_E**2 / (self.n_beads * spacing)
+        strength = self.theta_E**2 / self.n_beads * per_spacing
         along, across = strength * re, -strength * im
         return cos * along - sin * across, sin * along + cos * across
 
@@ -65,51 +67,42 @@ def _inverse_sum(u_re: Tensor, u_im: Tensor, n: int) -> Complex:
     sign = torch.where(u_re < 0, -1.0, 1.0).to(u_re)  # the sum is odd in u: keep Re u ≥ 0
     u_re, u_im = sign * u_re, sign * u_im
     outside = u_re > half - 0.5
-    near_re = torch.where(outside, 1 - half + u_re, half - u_re)
-    near_im = torch.where(outside, u_im, -u_im)
-    far_re, far_im = half + u_re, u_im
-    re, im = _digamma_difference((far_re, far_im), (near_re, near_im))
+    near = torch.where(outside, 1 - half + u_re, half - u_re), torch.where(outside, u_im, -u_im)
+    re, im = _digamma_difference((half + u_re, u_im), near, half)
     cot_re, cot_im = _pi_cot(u_re + (n - 1) / 2, u_im)
     zero = torch.zeros_like(cot_re)
     return sign * (re + torch.where(outside, zero, cot_re)), sign * (im + torch.where(outside, zero, cot_im))
 
 
-def _digamma_difference(far: Complex, near: Complex) -> Complex:
-    """Return ψ(far) − ψ(near) for Re far ≥ Re near ≥ ½, without cancellation where both are large.
+def _digamma_difference(far: Complex, near: Complex, least: float) -> Complex:
+    """Return ψ(far) − ψ(near) for Re near ≥ ½, Re far ≥ `least`: ψ(z + ½) = log z + series, and one logarithm for both.
 
-    The recurrence shifts both arguments up to where the asymptotic series holds, and its logarithms are merged into one
-    log1p.
+    The recurrence shifts an argument up to where the series holds.
     """
-    near_shifted, near_terms = _shifted(near)
-    far_shifted, far_terms = _shifted(far)
-    inverse = _inverse(*near_shifted)
-    tail_near, tail_far = _asymptotic_tail(inverse), _asymptotic_tail(_inverse(*far_shifted))
-    ratio = _product((far[0] - near[0], far[1] - near[1]), inverse)  # far / near − 1
-    log_modulus = torch.log1p(2 * ratio[0] + ratio[0] ** 2 + ratio[1] ** 2) / 2
-    argument = torch.atan2(ratio[1], 1 + ratio[0])
-    re, im = near_terms[0] - far_terms[0], near_terms[1] - far_terms[1]
-    return re + log_modulus + (tail_far[0] - tail_near[0]), im + argument + (tail_far[1] - tail_near[1])
+    enough = SHIFT[near[0].dtype]
+    (near, near_tail), (far, far_tail) = _shifted(near, enough), _shifted(far, max(0, math.ceil(enough + 0.5 - least)))
+    log_modulus = torch.log((far[0] ** 2 + far[1] ** 2) / (near[0] ** 2 + near[1] ** 2)) / 2
+    argument = torch.atan2(far[1] * near[0] - far[0] * near[1], far[0] * near[0] + far[1] * near[1])
+    return log_modulus + (far_tail[0] - near_tail[0]), argument + (far_tail[1] - near_tail[1])
 
 
-def _shifted(z: Complex) -> tuple[Complex, Complex]:
-    """Return z + S and Σ 1 / (z + k) for k = 0 … S − 1, as one fraction."""
-    shift = SHIFT[z[0].dtype]
+def _shifted(z: Complex, shift: int) -> tuple[Complex, Complex]:
+    """Return y = z + shift − ½, and ψ(z) − log y: the series at y less Σ 1 / (z + k) for k < shift, as one fraction."""
+    shifted = z[0] + (shift - 0.5), z[1]
+    inverse = _inverse(*_product(shifted, shifted))
+    tail: Complex = (torch.zeros_like(z[0]), torch.zeros_like(z[0]))
+    for coefficient in reversed(SERIES[: TERMS[z[0].dtype]]):
+        tail = _product((tail[0] + coefficient, tail[1]), inverse)
+    if not shift:
+        return shifted, tail
     denominator, numerator = z, (torch.ones_like(z[0]), torch.zeros_like(z[0]))
     for k in range(1, shift):
         term = z[0] + k, z[1]
         product = _product(numerator, term)
         numerator = product[0] + denominator[0], product[1] + denominator[1]
         denominator = _product(denominator, term)
-    return (z[0] + shift, z[1]), _product(numerator, _inverse(*denominator))
-
-
-def _asymptotic_tail(inverse: Complex) -> Complex:
-    """Return ψ(z) − log z = −1/(2z) − Σ B_2k / (2k z^2k) for large z, given 1/z."""
-    square = _product(inverse, inverse)
-    total: Complex = (torch.zeros_like(inverse[0]), torch.zeros_like(inverse[0]))
-    for coefficient in reversed(DIGAMMA_SERIES[: TERMS[inverse[0].dtype]]):
-        total = _product((total[0] + coefficient, total[1]), square)
-    return -inverse[0] / 2 - total[0], -inverse[1] / 2 - total[1]
+    below = _product(numerator, _inverse(*denominator))
+    return shifted, (tail[0] - below[0], tail[1] - below[1])
 
 
 def _pi_cot(re: Tensor, im: Tensor) -> Complex:
