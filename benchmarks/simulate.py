@@ -6,7 +6,8 @@
 Everything runs in one go, each number is the median of five repetitions of the same work: scenes of Models I–III drawn
 as the published generator draws them, expected images, noise, float32 in memory. lenstronomy is driven as the published
 generator drives it; on N cores N processes of it run at once. caustics evaluates batches by torch.vmap. Results go to
-benchmarks/results/simulate.csv; `--exact-noise` adds what Model I takes with NumPy's exact Poisson sampler.
+benchmarks/results/simulate.csv; `--exact-noise` adds what Model I takes with NumPy's exact Poisson sampler, and
+`--training` what the baseline CNN takes to learn from an image.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import argparse
 import csv
 import importlib.util
+import itertools
 import os
 import platform
 import subprocess
@@ -27,9 +29,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from deeplense.core.files import atomic
+
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "simulate.csv"
+README = HERE.parent / "README.md"
+BEGIN, END = "<!-- speed: made by benchmarks/simulate.py -->", "<!-- end of speed -->"
 RECIPES, LABELS = ("model_i", "model_ii", "model_iii"), ("no_sub", "cdm", "axion")
+PEER = "lenstronomy 1.13.6"
 SECONDS = 2.0  # of one repetition, about
 REPEATS = 5
 
@@ -60,10 +67,13 @@ def ours(recipe_name: str, label: str, threads: int, device: str = "cpu") -> tup
     recipe, run = load_recipe(recipe_name), Runner(compiled=True)
     labels = recipe.labels if label == "mix" else (label,)
 
+    memory: dict[str, Any] | None = None
+
     def work(n: int) -> None:
+        nonlocal memory
         samples = [Sample("train", labels[i % len(labels)], i // len(labels)) for i in range(n)]
         for first in range(0, n, TOGETHER):
-            draw_images(recipe, 0, samples[first : first + TOGETHER], run)
+            memory = draw_images(recipe, 0, samples[first : first + TOGETHER], run, memory)
 
     return timed(work, TOGETHER)
 
@@ -92,6 +102,28 @@ def exact_noise(threads: int) -> tuple[float, float, float, int]:
             generator.poisson(np.clip(counts + np.sqrt(np.abs(counts) + time_sigma**2) * noise, 0, None))
 
     return timed(work, size)
+
+
+def step_of_baseline(recipe_name: str, threads: int) -> tuple[float, float, float, int]:
+    """Return how many images a second the baseline CNN learns from, forward, backward and optimiser."""
+    import torch
+
+    from deeplense.models.network import ModelChoice, build_network
+    from deeplense.recipes.recipe import load_recipe
+
+    torch.set_num_threads(threads)
+    shape = load_recipe(recipe_name).image_shape
+    network = build_network(ModelChoice("baseline", "baseline_cnn"), shape, 3).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.AdamW(network.parameters())
+    images, targets = torch.rand(64, *shape), torch.arange(64) % 3
+
+    def work(n: int) -> None:
+        for _ in range(0, n, 64):
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(network(images), targets).backward()
+            optimizer.step()
+
+    return timed(work, 64)
 
 
 def lenstronomy_images(recipe: str, label: str, n: int, seed: int) -> None:
@@ -191,52 +223,90 @@ def _processor() -> str:
     return platform.processor()
 
 
+def table(rows: list[dict[str, Any]]) -> str:
+    """Return the README's table: a line per recipe and class, a column per simulator and number of cores."""
+    names = list(
+        dict.fromkeys((row["simulator"], str(row["cores"])) for row in rows if "exact" not in row["simulator"])
+    )
+    cells = {(row["recipe"], row["class"], row["simulator"], str(row["cores"])): row for row in rows}
+    heads = [f"{name}, {cores} core{'s' if cores != '1' else ''}" for name, cores in names]
+    lines = ["| recipe | class | " + " | ".join(heads) + " |", "| --- " * (len(heads) + 2) + "|"]
+    for recipe, label in dict.fromkeys((row["recipe"], row["class"]) for row in rows):
+        line = [f"`{recipe}`", f"`{label}`" if label != "mix" else "balanced mix"]
+        for name, cores in names:
+            row = cells.get((recipe, label, name, cores))
+            ratio = f" ({float(row['ratio']):,.0f} ×)" if row and row["ratio"] and not name.startswith("lens") else ""
+            line.append(f"{float(row['images_per_second']):,.0f}{ratio}" if row else "")
+        lines.append("| " + " | ".join(line) + " |")
+    return "\n".join(lines)
+
+
+def publish() -> None:
+    """Put the table of the CSV into the README."""
+    with RESULTS.open(newline="", encoding="utf-8") as file:
+        text = table(list(csv.DictReader(file)))
+    before, rest = README.read_text(encoding="utf-8").split(BEGIN)
+    with atomic(README) as temporary:
+        temporary.write_text(f"{before}{BEGIN}\n{text}\n{END}{rest.split(END)[1]}", encoding="utf-8")
+
+
+class Table:
+    """The rows measured so far."""
+
+    def __init__(self) -> None:
+        commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
+        self.facts = {"processor": _processor(), "git_commit": commit.stdout.strip()}
+        self.rows: list[dict[str, Any]] = []
+
+    def add(self, recipe: str, label: str, simulator: str, cores: int, marks: tuple[float, float, float, int]) -> None:
+        """Add a row and print it."""
+        speed, low, high, n = marks
+        same = {"recipe": recipe, "class": label, "cores": cores}
+        peers = [row for row in self.rows if row["simulator"] == PEER and same.items() <= row.items()]
+        ratio = f"{speed / peers[0]['images_per_second']:.1f}" if peers else ""
+        marks_ = {"images_per_second": speed, "lowest": low, "highest": high}
+        numbers = {name: round(value, 1) for name, value in marks_.items()}
+        self.rows.append(same | {"simulator": simulator} | numbers | {"images": n, "ratio": ratio} | self.facts)
+        print(f"{recipe:9} {label:7} {simulator:28} {cores} cores {speed:10.1f} images/s {ratio:>8}", flush=True)
+
+    def write(self) -> None:
+        """Write the CSV."""
+        with RESULTS.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, fieldnames=list(self.rows[0]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+
+
+def measure(measured: Table, recipe: str, label: str, cores: int, peers: list[str], pool: ProcessPoolExecutor) -> None:
+    """Measure every simulator on one class with so many cores."""
+    if "lenstronomy" in peers:
+        measured.add(recipe, label, PEER, cores, lenstronomy(recipe, label, cores, pool))
+    if "caustics" in peers and label != "mix":
+        measured.add(recipe, label, "caustics", cores, caustics(recipe, label, cores))
+    measured.add(recipe, label, "deeplense", cores, ours(recipe, label, cores))
+
+
 def main() -> None:
     """Measure, print and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--recipes", nargs="+", default=list(RECIPES))
     parser.add_argument("--exact-noise", action="store_true")
+    parser.add_argument("--training", action="store_true")
     parser.add_argument("--peers", nargs="*", default=["lenstronomy", "caustics"])
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = os.environ["OPENBLAS_NUM_THREADS"] = "1"  # of the peer's processes
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
-    facts = {"processor": _processor(), "git_commit": commit.stdout.strip()}
-    rows: list[dict[str, Any]] = []
-
-    def add(recipe: str, label: str, who: str, cores: int, marks: tuple[float, float, float, int]) -> None:
-        speed, low, high, n = marks
-        peer = next(
-            (
-                r
-                for r in rows
-                if (r["recipe"], r["class"], r["cores"], r["simulator"]) == (recipe, label, cores, "lenstronomy 1.13.6")
-            ),
-            None,
-        )
-        ratio = f"{speed / peer['images_per_second']:.1f}" if peer else ""
-        rows.append(
-            {"recipe": recipe, "class": label, "simulator": who, "cores": cores, "images_per_second": round(speed, 1),
-             "lowest": round(low, 1), "highest": round(high, 1), "images": n, "ratio": ratio} | facts
-        )  # fmt: skip
-        print(f"{recipe:9} {label:7} {who:20} {cores} cores {speed:10.1f} images/s {ratio:>8}", flush=True)
-
+    measured = Table()
     with ProcessPoolExecutor(max_workers=max(options.threads), mp_context=get_context("spawn")) as pool:
-        for recipe in options.recipes:
-            for label in (*LABELS, "mix"):
-                for cores in options.threads:
-                    if "lenstronomy" in options.peers:
-                        add(recipe, label, "lenstronomy 1.13.6", cores, lenstronomy(recipe, label, cores, pool))
-                    if "caustics" in options.peers and label != "mix":
-                        add(recipe, label, "caustics", cores, caustics(recipe, label, cores))
-                    add(recipe, label, "deeplense", cores, ours(recipe, label, cores))
-    if options.exact_noise:
-        for cores in options.threads:
-            add("model_i", "no_sub", "deeplense, exact Poisson", cores, exact_noise(cores))
-    with RESULTS.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, fieldnames=list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+        for recipe, label, cores in itertools.product(options.recipes, (*LABELS, "mix"), options.threads):
+            measure(measured, recipe, label, cores, options.peers, pool)
+    for cores in options.threads:
+        if options.exact_noise:
+            measured.add("model_i", "no_sub", "deeplense, exact Poisson", cores, exact_noise(cores))
+        for recipe in options.recipes if options.training else ():
+            measured.add(recipe, "mix", "training step, baseline_cnn", cores, step_of_baseline(recipe, cores))
+    measured.write()
+    publish()
 
 
 if __name__ == "__main__":

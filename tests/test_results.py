@@ -1,7 +1,9 @@
 """The README's numbers are those of the committed results."""
 
+import csv
 from pathlib import Path
 
+from benchmarks import simulate
 from benchmarks.record import BEGIN, END, read_results, readme_table
 
 README = Path(__file__).parents[1] / "README.md"
@@ -20,4 +22,15 @@ def test_every_result_has_an_interval_around_its_value() -> None:
         low, value, high = (float(row[key]) for key in ("low", "value", "high"))
         assert low <= value <= high, row
         assert int(row["n"]) > 0, row
+        assert row["git_commit"], row
+
+
+def test_the_speeds_in_the_readme_are_those_of_the_results() -> None:
+    with simulate.RESULTS.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    shown = README.read_text(encoding="utf-8").partition(simulate.BEGIN)[2].partition(simulate.END)[0].strip()
+    assert shown == simulate.table(rows), "run `python benchmarks/simulate.py` and commit the README"
+    for row in rows:
+        low, value, high = (float(row[key]) for key in ("lowest", "images_per_second", "highest"))
+        assert 0 < low <= value <= high, row
         assert row["git_commit"], row

@@ -71,13 +71,16 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     """
     options = options or EvaluateOptions.from_mapping(fields)
     from deeplense.data.loader import Loader
+    from deeplense.simulation.fresh import RecipeDataset
     from deeplense.training.trackers import log_evaluation
     from deeplense.training.trained import TrainedModel, locate_run
 
     run = locate_run(options.run_id)
     model = TrainedModel.load(run, options.device)
     dataset, is_own = _dataset(options.dataset, model.config["dataset"])
-    images = Loader(dataset, dataset.indices(options.split), model.labels, model.crop, options.workers)
+    drawn = isinstance(dataset, RecipeDataset)
+    workers = 0 if drawn else options.workers  # what is drawn comes from this process
+    images = Loader(dataset, dataset.indices(options.split), model.labels, model.crop, workers)
     answers = model.answers(images, options.batch_size)
     if bool((images.targets < 0).any()):
         raise InvalidDataset(

@@ -158,12 +158,13 @@ def _make(order: Order, engine: str = "local", part: tuple[int, int] = (1, 1), v
     if (folder / MANIFEST).is_file() and _to_mend(facts, folder, verify) == []:
         note(f"{folder} is complete: {n:,} images")
         return folder
-    _announce(order, part)
+    _must_be_possible(order, engine, part)
     if part != (1, 1):
         return _make_part(order, engine, part, facts, verify)
     with alone(folder):
         if (to_mend := _to_mend(facts, folder, verify)) == []:  # made by another process while this one waited
             return folder
+        _announce(order, part)
         remove_leftovers(folder)
         _begin(order, facts, to_mend or [])
         _make_shards(order, engine, part)
@@ -177,6 +178,7 @@ def _make_part(order: Order, engine: str, part: tuple[int, int], facts: dict[str
         to_mend = _to_mend(facts, order.folder, verify)
         if to_mend == []:  # made by other processes while this one waited
             return order.folder
+        _announce(order, part)
         _remove_leftovers_of(order, part)
         _begin(order, facts, to_mend or [])
     _make_shards(order, engine, part)
@@ -292,30 +294,43 @@ def _must_agree(facts: dict[str, Any], found: Any, folder: Path) -> None:
         )
 
 
-def _announce(order: Order, part: tuple[int, int]) -> None:
-    """Say how much will be made and where; refuse when it cannot fit the disk."""
-    from deeplense.core.compiled import can_compile
+def _n_bytes(order: Order, part: tuple[int, int]) -> int:
+    """Return what is still to be written of a part."""
     from deeplense.data.shards import ROWS_PER_SHARD
 
-    recipe, folder = order.recipe, order.folder
     n = min(len(order.missing(part)) * ROWS_PER_SHARD, len(order.samples))
-    bytes_per_pixel = 2 if recipe.observation.dtype == "uint16" else 4
-    size = n * bytes_per_pixel * sum(math.prod(shape) for shape in recipe.array_shapes().values())
-    existing = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    bytes_per_pixel = 2 if order.recipe.observation.dtype == "uint16" else 4
+    return n * bytes_per_pixel * sum(math.prod(shape) for shape in order.recipe.array_shapes().values())
+
+
+def _must_be_possible(order: Order, engine: str, part: tuple[int, int]) -> None:
+    """Refuse what cannot fit the disk, lacks a compiler or lacks Ray, before anything is written."""
+    from deeplense.core.compiled import can_compile
+    from deeplense.simulation.cluster import require_ray
+
+    if engine == "ray":
+        require_ray()
+    size = _n_bytes(order, part)
+    existing = next(parent for parent in (order.folder, *order.folder.absolute().parents) if parent.exists())
     free = shutil.disk_usage(existing).free
     if size > free:
         raise CannotWrite(
-            f"{recipe.name} takes {size / 1e9:.1f} GB more and {existing} has {free / 1e9:.1f} GB free",
+            f"{order.recipe.name} takes {size / 1e9:.1f} GB more and {existing} has {free / 1e9:.1f} GB free",
             "a disk with room for the images",
             "choose another --out, or fewer images with --train, --validation, --test",
         )
     if order.compiled and not can_compile():
         raise InvalidOption(
-            f"compiled formulas for {folder}, but no C++ compiler",
+            f"compiled formulas for {order.folder}, but no C++ compiler",
             "g++ or clang++ on the PATH",
             "install one, or choose another --out and leave --compile out",
         )
+
+
+def _announce(order: Order, part: tuple[int, int]) -> None:
+    """Say how much will be made and where."""
+    size = f"{len(order.samples):,} images of {order.recipe.name} ({_n_bytes(order, part) / 1e6:,.0f} MB)"
     share = f", part {part[0]} of {part[1]}" if part != (1, 1) else ""
-    note(f"simulating {n:,} images of {recipe.name} ({size / 1e6:,.0f} MB) into {folder}{share}")
+    note(f"simulating {size} into {order.folder}{share}")
     if order.compiled:
         note("the formulas are compiled first: up to a minute, once on a machine")

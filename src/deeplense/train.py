@@ -287,7 +287,8 @@ def _loader(dataset: Dataset, split: str, options: TrainOptions) -> Loader:
 
     rows = dataset.indices(split)
     labelled = rows[dataset.targets()[rows] >= 0]
-    loader = Loader(dataset, labelled, crop=options.crop, workers=options.workers)
+    # images that are drawn come from this process: a fork of it could not run the formulas it has compiled
+    loader = Loader(dataset, labelled, crop=options.crop, workers=0 if options.fresh else options.workers)
     present = set(loader.targets.tolist())
     if missing := [label for i, label in enumerate(dataset.labels) if i not in present]:
         raise InvalidDataset(
@@ -328,7 +329,7 @@ def _record(run: RunFolder, settings: dict[str, Any], dataset: Dataset) -> dict[
         "model": {"source": settings["model_source"], "name": settings["model_name"]},
         "dataset": {
             "path": str(dataset.path.absolute()),
-            "name": settings["dataset"],
+            "name": str(Path(name).absolute()) if (name := settings["dataset"]).endswith(".toml") else name,
             "layout": dataset.layout,
         },
         "options": settings,

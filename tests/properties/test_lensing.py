@@ -82,7 +82,8 @@ def test_the_vortex_is_its_hundred_beads(log_length: float, angle: float, seed: 
     explicit = torch.complex(*beads.deflection(x, y))
     # in float32 a bead's position is known to 3e-7 arcsec, and the peak is the point next to a bead
     for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 5e-4)):
-        closed = Vortex(0.2, half_length.to(dtype), torch.cos(direction).to(dtype), torch.sin(direction).to(dtype)).deflection(x.to(dtype), y.to(dtype))
+        numbers = (number.to(dtype) for number in (half_length, torch.cos(direction), torch.sin(direction)))
+        closed = Vortex(0.2, *numbers).deflection(x.to(dtype), y.to(dtype))
         error = (torch.complex(*(part.double() for part in closed)) - explicit).abs().max() / explicit.abs().max()
         assert error < tolerance, f"{dtype}: {error:.1e} of peak"
 

@@ -17,6 +17,7 @@ import torch
 from astropy.io import fits
 
 from deeplense.core.config import Config
+from deeplense.core.errors import InvalidOption
 from deeplense.instruments.instrument import Instrument, load_instrument
 from deeplense.recipes.draw import Drawn, draw, draw_images
 from deeplense.recipes.parts import Counts, Lens, Light, Observation, Pair, Prior
@@ -186,6 +187,16 @@ def lights(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Light]:
 
 def test_every_kind_of_light_has_its_knobs_here(lights: Mapping[str, Light]) -> None:
     assert set(get_args(get_type_hints(Light)["kind"])) == set(LIGHT) == set(lights)
+
+
+@pytest.mark.parametrize("kind", list(LIGHT))
+def test_light_refuses_the_knobs_of_other_kinds(lights: Mapping[str, Light], kind: str) -> None:
+    given = {"kind", "magnitude"} | ({"file", "pixel_scale"} if kind == "image" else {"R_sersic"})
+    turned = {knob: value for others in LIGHT.values() for knob, value in others.items()} | {"file": Path("x.npy")}
+    for knob in {field.name for field in dataclasses.fields(Light)} - set(LIGHT[kind]) - given:
+        brightness = {"magnitude": None} if knob == "amplitude" else {}
+        with pytest.raises(InvalidOption, match=knob):
+            dataclasses.replace(lights[kind], **{knob: turned[knob]}, **brightness)
 
 
 @pytest.mark.parametrize("place", ["source", "foreground"])

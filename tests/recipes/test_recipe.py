@@ -16,6 +16,7 @@ from deeplense.recipes.draw import draw, expected_images, streams_of
 from deeplense.recipes.parts import Counts
 from deeplense.recipes.recipe import Recipe, Sample, Samples, load_recipe, shipped_recipes
 from deeplense.recipes.scenes import draw_parameters
+from deeplense.sky.substructure import Parameters
 
 TABLE: dict[str, Any] = {
     "name": "mine",
@@ -33,15 +34,15 @@ TABLE: dict[str, Any] = {
 
 # source_center_x and six pixels of the middle row of train/<class>/000000, seed 0, version 2
 PINNED: dict[tuple[str, str], tuple[float, list[float]]] = {
-    ("model_i", "no_sub"): (-0.14486377271362452, [13.0, 33.0, 0.0, 0.0, 345.0, 25.0]),
-    ("model_i", "cdm"): (-0.14472706104755553, [7.0, 12.0, 0.0, 0.0, 64.0, 9.0]),
-    ("model_i", "axion"): (0.020337778032528286, [0.0, 48.0, 0.0, 0.0, 29.0, 12.0]),
-    ("model_ii", "no_sub"): (-0.14486377271362452, [0.036543, 2.134241, 0.046754, 0.218616, 0.753474, 0.00541]),
-    ("model_ii", "cdm"): (-0.14472706104755553, [0.024337, 0.56943, 0.047367, 0.170608, 0.458363, 0.01205]),
-    ("model_ii", "axion"): (0.020337778032528286, [0.011799, 0.265034, 0.141571, 0.072004, 0.340997, 0.041537]),
-    ("model_iii", "no_sub"): (-0.14486377271362452, [1.421828, 2.715607, 0.084168, 0.503183, 8.917463, 0.298922]),
-    ("model_iii", "cdm"): (-0.14472706104755553, [0.757243, 1.667977, 0.095289, 0.362441, 2.574937, 0.31361]),
-    ("model_iii", "axion"): (0.020337778032528286, [0.210409, 1.830089, 0.304347, 0.125778, 0.840547, 0.660263]),
+    ("model_i", "no_sub"): (0.23300134703132747, [0.0, 50.0, 12.0, 0.0, 11.0, 9.0]),
+    ("model_i", "cdm"): (0.32157465507730465, [19.0, 110.0, 6.0, 13.0, 7.0, 50.0]),
+    ("model_i", "axion"): (0.30017104566947517, [23.0, 266.0, 15.0, 11.0, 56.0, 164.0]),
+    ("model_ii", "no_sub"): (0.23300134703132747, [0.00648, 0.065412, 0.464671, 0.022727, 0.222839, 0.117957]),
+    ("model_ii", "cdm"): (0.32157465507730465, [0.00737, 0.096733, 0.894344, 0.006149, 0.369745, 0.326972]),
+    ("model_ii", "axion"): (0.30017104566947517, [0.00615, 0.108435, 0.667104, -0.003594, 0.275336, 0.292438]),
+    ("model_iii", "no_sub"): (0.23300134703132747, [0.045041, 0.789339, 1.194626, 0.033137, 0.318906, 1.401064]),
+    ("model_iii", "cdm"): (0.32157465507730465, [0.059008, 1.520976, 1.912187, 0.012969, 0.33936, 8.304072]),
+    ("model_iii", "axion"): (0.30017104566947517, [0.054021, 1.606533, 1.16267, -0.001425, 0.267902, 4.269678]),
 }
 
 
@@ -296,21 +297,60 @@ def test_an_unknown_class_lists_the_nearest() -> None:
     assert "cdm" in caught.value.expected
 
 
+def moved(parameters: Parameters, quarter_turns: int, mirror: bool = False) -> Parameters:
+    """Return the parameters of the same sky, mirrored at the x axis or not, then turned counter-clockwise."""
+    after = dict(parameters)
+    for name in parameters:
+        if name.endswith("_x"):
+            x, y = parameters[name], parameters[f"{name[:-1]}y"] * (-1) ** mirror
+            for _ in range(quarter_turns):
+                x, y = -y, x
+            after |= {name: x, f"{name[:-1]}y": y}
+        elif name.endswith(("_e1", "_gamma1")):
+            after[name] = after[name] * (-1) ** quarter_turns
+        elif name.endswith(("_e2", "_gamma2")):
+            after[name] = after[name] * (-1) ** (quarter_turns + mirror)
+        elif name.endswith("_angle"):
+            after[name] = after[name] * (-1) ** mirror + quarter_turns * np.pi / 2
+    return after
+
+
 @pytest.mark.parametrize("name", list(shipped_recipes()))
-def test_the_declared_symmetry_is_one_of_the_population(name: str) -> None:
-    # a half turn of an image is the image of parameters that are just as likely; a flip is not: it moves the lens axes
+def test_the_declared_symmetry_is_one_of_the_images(name: str) -> None:
     recipe = load_recipe(name)
-    if recipe.symmetry != "half_turn":
-        pytest.skip(f"symmetry {recipe.symmetry}")
-    signs = {"source_center_x": -1, "source_center_y": -1, "halo_x": -1, "halo_y": -1}
+    group = {"half_turn": [(2, False)], "d4": [(1, False), (0, True), (3, True)], "none": []}[recipe.symmetry]
     for label in recipe.labels:
         parameters = draw_parameters(recipe, label, streams_of(0, [Sample("train", label, k) for k in range(2)]))
-        opposite = {key: signs.get(key, 1) * values for key, values in parameters.items()}
-        if "vortex_angle" in opposite:
-            opposite["vortex_angle"] = opposite["vortex_angle"] + np.pi
-        image, turned = (expected_images(recipe, label, p, torch.float64) for p in (parameters, opposite))
-        torch.testing.assert_close(turned, image.rot90(2, (-2, -1)), rtol=1e-9, atol=1e-12 * image.max().item())
-        for axis, column in ((-1, "source_center_x"), (-2, "source_center_y")):
-            if label == "no_sub":
-                mirrored = expected_images(recipe, label, parameters | {column: -parameters[column]}, torch.float64)
-                assert (mirrored - image.flip(axis)).abs().max() > 0.01 * image.max(), "the population has a mirror too"
+        image = expected_images(recipe, label, parameters, torch.float64)
+        for quarter_turns, mirror in group:
+            other = expected_images(recipe, label, moved(parameters, quarter_turns, mirror), torch.float64)
+            turned = (image.flip(-2) if mirror else image).rot90(-quarter_turns, (-2, -1))
+            torch.testing.assert_close(other, turned, rtol=1e-8, atol=1e-11 * image.max().item())
+
+
+@pytest.mark.parametrize("name", list(shipped_recipes()))
+def test_the_declared_symmetry_is_one_of_the_priors(name: str) -> None:
+    recipe = load_recipe(name)
+    for label in recipe.labels:
+        priors = {column: prior for column, (prior, _) in recipe.priors(label).items()}
+        for column, prior in priors.items():
+            if recipe.symmetry != "none" and column.endswith(("_x", "_y")):
+                assert prior.bounds[0] == -prior.bounds[1], f"{column} prefers a side"
+            if recipe.symmetry != "d4":
+                continue
+            for first, second in (("_x", "_y"), ("_e1", "_e2"), ("_gamma1", "_gamma2")):
+                if column.endswith((first, second)):
+                    assert prior.bounds[0] == -prior.bounds[1], f"{column} prefers a side"
+                    assert priors[column.replace(first, second)] == priors[column.replace(second, first)]
+        if recipe.symmetry == "d4":
+            assert all(light.kind != "spiral" for light in recipe.lights(label).values()), "spirals wind one way"
+
+
+@pytest.mark.parametrize("name", ["model_i", "model_ii", "model_iii"])
+def test_the_published_models_have_no_mirror(name: str) -> None:
+    recipe = load_recipe(name)
+    parameters = draw_parameters(recipe, "no_sub", streams_of(0, [Sample("train", "no_sub", k) for k in range(2)]))
+    image = expected_images(recipe, "no_sub", parameters, torch.float64)
+    for axis, column in ((-1, "source_center_x"), (-2, "source_center_y")):
+        mirrored = expected_images(recipe, "no_sub", parameters | {column: -parameters[column]}, torch.float64)
+        assert (mirrored - image.flip(axis)).abs().max() > 0.01 * image.max(), "the population has a mirror too"

@@ -75,7 +75,8 @@ def test_the_vortex_has_the_mass_it_is_given() -> None:
     assert vortex.theta_E == pytest.approx(math.sqrt(PLANE.theta_E2_per_solar_mass * 2e10), rel=1e-14)
     assert vortex.n_beads == 50
     np.testing.assert_array_equal(vortex.half_length.flatten().numpy(), drawn["vortex_half_length"])
-    np.testing.assert_array_equal(vortex.angle.flatten().numpy(), drawn["vortex_angle"])
+    np.testing.assert_array_equal(vortex.direction_x.flatten().numpy(), np.cos(drawn["vortex_angle"]))
+    np.testing.assert_array_equal(vortex.direction_y.flatten().numpy(), np.sin(drawn["vortex_angle"]))
 
 
 def test_a_line_needs_two_beads() -> None:

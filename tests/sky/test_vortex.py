@@ -16,12 +16,13 @@ GRID = (AXIS[None, :] + 0.00437, AXIS[:, None] - 0.00791)  # no point on a bead
 
 def beads(vortex: Vortex) -> PointMasses:
     """Return the same vortex as single point masses."""
-    half_length, angle = vortex.half_length.double().flatten(), vortex.angle.double().flatten()
+    half_length, along_x, along_y = (
+        part.double().flatten()[:, None] for part in (vortex.half_length, vortex.direction_x, vortex.direction_y)
+    )
     steps = torch.linspace(-1, 1, vortex.n_beads, dtype=torch.float64)
-    line = half_length[:, None] * steps
+    line = half_length * steps
     theta_E = torch.full_like(line, float(vortex.theta_E) / math.sqrt(vortex.n_beads))
-    x = float(vortex.center_x) + torch.cos(angle)[:, None] * line
-    return PointMasses(theta_E, x, float(vortex.center_y) + torch.sin(angle)[:, None] * line)
+    return PointMasses(theta_E, float(vortex.center_x) + along_x * line, float(vortex.center_y) + along_y * line)
 
 
 def vortex(half_length: float, angle: float, dtype: torch.dtype = torch.float64, **others: float) -> Vortex:

@@ -226,8 +226,7 @@ class Light(Config):
             raise InvalidOption(
                 "an amplitude for light other than one Sérsic profile in one band", "a magnitude", "write magnitude = …"
             )
-        ignored = {"sersic": SPIRAL + RING + IMAGE, "spiral": RING + IMAGE, "ring": SPIRAL + IMAGE}
-        for name in ignored.get(self.kind, SPIRAL + RING + ("R_sersic", "e1", "e2")):
+        for name in IGNORED[self.kind]:
             if getattr(self, name) != type(self).__dataclass_fields__[name].default:
                 raise InvalidOption(
                     f"{name} with light of kind '{self.kind}', which does not use it", "another kind", f"remove {name}"
@@ -240,6 +239,12 @@ class Light(Config):
 
 
 SPIRAL, RING, IMAGE = ("contrast", "pitch", "phase"), ("width",), ("file", "pixel_scale", "angle")
+IGNORED = {
+    "sersic": SPIRAL + RING + IMAGE,
+    "spiral": (*RING, *IMAGE, "n_sersic"),
+    "ring": (*SPIRAL, *IMAGE, "n_sersic"),
+    "image": (*SPIRAL, *RING, "R_sersic", "n_sersic", "e1", "e2"),
+}
 
 
 @dataclass(frozen=True)

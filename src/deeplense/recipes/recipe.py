@@ -17,7 +17,6 @@ from deeplense.recipes.parts import Counts, Lens, Light, Observation, Pair, Prio
 from deeplense.recipes.pictures import read_picture
 from deeplense.sky.substructure import POPULATIONS, Population
 
-
 TAKEN = {"source", "lens", "vortex", "halo", "axion", "exposure"}  # first words of other catalogue columns
 
 
@@ -101,7 +100,9 @@ class Recipe(Config):
         for label in self.classes:
             if self.population(label).n_uniforms(self.lens.plane) and "source" not in self.lights(label):
                 raise InvalidOption(
-                    f"class {label} has substructure, but nothing to lens", "lensed = true, or kind = 'none'", "change one"
+                    f"class {label} has substructure, but nothing to lens",
+                    "lensed = true, or kind = 'none'",
+                    "change one",
                 )
             for name, light in self.lights(label).items():
                 self._check_light(name, light, instruments)

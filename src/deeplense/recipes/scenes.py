@@ -112,7 +112,7 @@ class _Galaxy:
         """Return a number of each image, or the one of all."""
         column = self.parameters.get(f"{self.name}_{field}")
         if column is None:
-            return fixed
+            return cast(float, fixed)
         absent = fixed.bounds[0] if isinstance(fixed, Prior) else 0.0
         return column if column.ndim == 1 else np.nan_to_num(column[:, self.slot], nan=absent)
 

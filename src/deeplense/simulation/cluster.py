@@ -19,6 +19,23 @@ class LostWorker(DeepLenseError):
     """Workers of the cluster die again and again."""
 
 
+def require_ray() -> Any:
+    """Return the package ray.
+
+    Raises
+    ------
+    InvalidOption
+        When it is not installed.
+    """
+    try:
+        import ray
+    except ImportError as error:
+        raise InvalidOption(
+            "--engine ray, but Ray is not installed", "the package ray", "pip install 'deeplense[ray]'"
+        ) from error
+    return ray
+
+
 def make_on_ray(order: Order, numbers: list[int]) -> Iterator[int]:
     """Make shards on a Ray cluster; yield the number of images of each, as they are done.
 
@@ -32,12 +49,7 @@ def make_on_ray(order: Order, numbers: list[int]) -> Iterator[int]:
     LostWorker
         When a shard's workers die however often it is tried.
     """
-    try:
-        import ray
-    except ImportError as error:
-        raise InvalidOption(
-            "--engine ray, but Ray is not installed", "the package ray", "pip install 'deeplense[ray]'"
-        ) from error
+    ray = require_ray()
     if not numbers:
         return
     note(f"making {len(numbers):,} shards with Ray")

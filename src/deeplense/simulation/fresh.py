@@ -41,8 +41,11 @@ class RecipeDataset(Dataset):
         self.image_shape = self.recipe.image_shape
         self.samples = self.recipe.samples()
         self.manifest: dict[str, Any] = {"recipe": self.recipe.as_dict(), "seed": SEED, "compiled": compiled}
-        columns = zip(*((sample.id, sample.label, sample.split) for sample in self.samples), strict=True)
-        self.catalogue = pa.table(dict(zip(("id", "label", "split"), map(list, columns), strict=True)))
+        names = ("id", "label", "split")
+        text = pa.string()  # also where there is no image
+        self.catalogue = pa.table(
+            {name: pa.array([getattr(sample, name) for sample in self.samples], text) for name in names}
+        )
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

@@ -9,6 +9,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Shaped
 
 from deeplense.core.compiled import EAGER, Runner
@@ -59,12 +60,12 @@ class Order:
         mine = range(part[0] - 1, self.n_shards, part[1])
         return [number for number in mine if not (self.folder / shard_name(number)).is_file()]
 
-    def simulate(self, number: int) -> Arrays:
-        """Return the arrays of a shard."""
+    def simulate(self, number: int, into: Arrays | None = None) -> Arrays:
+        """Return the arrays of a shard, in those of another shard if such are given."""
         run = _compiled_runner() if self.compiled else EAGER
-        return {
-            name: array.numpy() for name, array in draw_images(self.recipe, self.seed, self.rows(number), run).items()
-        }
+        memory = None if into is None else {name: torch.from_numpy(array) for name, array in into.items()}
+        drawn = draw_images(self.recipe, self.seed, self.rows(number), run, memory)
+        return {name: array.numpy() for name, array in drawn.items()}
 
     def write(self, number: int, arrays: Arrays) -> int:
         """Write a shard; return its number of images."""
@@ -82,10 +83,13 @@ def make_here(order: Order, numbers: list[int]) -> Iterator[int]:
     """Make shards in this process; yield the number of images of each: one is written while the next is simulated."""
     with ThreadPoolExecutor(max_workers=1) as writer:
         pending: Future[int] | None = None
+        written: Arrays | None = None
+        last: Arrays | None = None
         for number in numbers:
-            arrays = order.simulate(number)
+            arrays = order.simulate(number, written)
             if pending is not None:
                 yield pending.result()
+            written, last = last, arrays
             pending = writer.submit(order.write, number, arrays)
         if pending is not None:
             yield pending.result()

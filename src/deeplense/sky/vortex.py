@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deeplense.sky.ellipticity import TINY, Value
+from deeplense.sky.ellipticity import TINY, Value, polar_angle
 from deeplense.sky.mass import MassProfile
 
 # of ψ(z + ½) − log z in 1/z²: −B_2k(½) / (2k)
@@ -82,7 +82,7 @@ def _digamma_difference(far: Complex, near: Complex, least: float) -> Complex:
     enough = SHIFT[near[0].dtype]
     (near, near_tail), (far, far_tail) = _shifted(near, enough), _shifted(far, max(0, math.ceil(enough + 0.5 - least)))
     log_modulus = torch.log((far[0] ** 2 + far[1] ** 2) / (near[0] ** 2 + near[1] ** 2)) / 2
-    argument = torch.atan2(far[1] * near[0] - far[0] * near[1], far[0] * near[0] + far[1] * near[1])
+    argument = polar_angle(far[1] * near[0] - far[0] * near[1], far[0] * near[0] + far[1] * near[1])
     return log_modulus + (far_tail[0] - near_tail[0]), argument + (far_tail[1] - near_tail[1])
 
 
