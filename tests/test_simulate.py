@@ -401,8 +401,10 @@ def test_a_recipe_is_simulated_once_into_the_cache(
     first = ensure(tiny(workplace))
     assert first.parent == workplace / "cache" and len(open_dataset(first)) == 12
     notice = capsys.readouterr().err
-    assert re.search(r"simulating 12 images of model_ii \(\d+ MB, about \d+ s\)", notice), notice
-    monkeypatch.setattr("deeplense.recipes.draw.draw", lambda *_: pytest.fail("a complete set was drawn again"))
+    assert re.search(r"simulating 12 images of model_ii \(\d+ MB\) into \S+cache", notice), notice
+    monkeypatch.setattr(
+        "deeplense.simulation.order.draw_images", lambda *_: pytest.fail("a complete set was drawn again")
+    )
     assert ensure(tiny(workplace)) == first
 
 
@@ -432,9 +434,14 @@ KNOBS: dict[str, Any] = {
     "test": 2,
     "seed": 1,
 }
+WITH_TESTS_ELSEWHERE = {"compile", "engine", "shard"}  # tests/simulation/: test_compiled, test_cluster, test_parts
 
 
-@pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(SimulateOptions)])
+def test_no_option_is_forgotten() -> None:
+    assert {field.name for field in dataclasses.fields(SimulateOptions)} == {*KNOBS, *WITH_TESTS_ELSEWHERE}
+
+
+@pytest.mark.parametrize("field", KNOBS)
 def test_every_option_changes_the_product(field: str, workplace: Path) -> None:
     options = {"recipe": "model_ii", "train": 2, "validation": 1, "test": 1}
     plain = simulate(**options)

@@ -1,6 +1,7 @@
 """Pictures of docs/recipes.md: a few images of each class of a recipe.
 
-Run as `python experiments/calibration/montages.py [--test5 FOLDER]`; FOLDER holds the published test-5 images.
+Run as `python experiments/calibration/montages.py [--test5 FOLDER PICTURE]`; FOLDER holds the published test-5 images,
+which are not ours to ship: PICTURE, which shows them beside ours, is to stay outside the project.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ PAGES = {
     "physical": ("model_i_physical", "model_ii_physical", "model_iii_physical"),
     "galaxy_scale": ("galaxy_scale",),
     "common_test": ("common_test",),
+    "test5": ("test5",),
     "lens_finding": ("lens_finding", "lens_finding_4band"),
 }
 
@@ -32,7 +34,7 @@ PAGES = {
 def main() -> None:
     """Make every picture."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--test5", type=Path, help="folder of the published test-5 images")
+    parser.add_argument("--test5", type=Path, nargs=2, help="published test-5 images, picture to write")
     options = parser.parse_args()
     torch.set_num_threads(1)
     OUT.mkdir(exist_ok=True)
@@ -47,7 +49,7 @@ def main() -> None:
         picture(rows, OUT / f"recipes_{page}.png", 5 if len(rows) > 6 else COLUMNS)
     picture(pairs(), OUT / "recipes_super_resolution.png")
     if options.test5:
-        picture(beside(options.test5), OUT / "recipes_test5.png")
+        picture(beside(options.test5[0]), options.test5[1])
 
 
 def shown(recipe: Recipe, image: np.ndarray) -> np.ndarray:
@@ -61,7 +63,7 @@ def shown(recipe: Recipe, image: np.ndarray) -> np.ndarray:
         stretched = np.arcsinh(image[0] / softening)
         return np.clip((stretched + 0.35) / (np.percentile(stretched, 99.9) + 0.35), 0, 1)
     flux = image / np.array([instrument.electron_rate(22.5) for instrument in instruments])[:, None, None]
-    red, green, blue = flux[3] / 1.6, flux[2] * 1.1, flux[1] * 2.2  # i, r, g
+    red, green, blue = flux[3] / 1.5, flux[2], flux[1] * 2.0  # i, r, g
     mean = (red + green + blue) / 3
     stretch = np.arcsinh(np.clip(mean, 1e-4, None) / 0.006) / 4.5 / np.clip(mean, 1e-4, None)  # Lupton et al. 2004
     color = np.stack([red, green, blue], -1) * stretch[..., None] + 0.04
@@ -102,7 +104,7 @@ def picture(rows: dict[str, list[np.ndarray]], path: Path, columns: int = COLUMN
     )
     figure.savefig(path, dpi=80)
     plt.close(figure)
-    Image.open(path).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(path, optimize=True)
+    Image.open(path).convert("RGB").quantize(256).save(path, optimize=True)
     print(f"{path.name}: {path.stat().st_size / 1e3:.0f} kB")
 
 

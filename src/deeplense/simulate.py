@@ -68,7 +68,7 @@ class SimulateOptions(Config):
     @property
     def part(self) -> tuple[int, int]:
         """Which part of how many."""
-        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", self.shard or "1/1")
+        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", "1/1" if self.shard is None else self.shard)
         part = (int(match[1]), int(match[2])) if match else (0, 0)
         if not 1 <= part[0] <= part[1]:
             raise InvalidOption(f"shard is '{self.shard}'", "i/N with i from 1 to N", "write --shard 1/8, for example")

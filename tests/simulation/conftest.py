@@ -24,8 +24,12 @@ def digests(folder: Path) -> dict[str, str]:
 def write_recipe(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Return a function that writes a shipped recipe with other counts and lines; it returns the file's path."""
 
-    def write(name: str = "model_ii", counts: tuple[int, int, int] = (5, 2, 2), **lines: object) -> str:
+    def write(
+        name: str = "model_ii", counts: tuple[int, int, int] = (5, 2, 2), without: str = "", **lines: object
+    ) -> str:
         text = shipped_recipes()[name].partition("[counts]")[0] + COUNTS.format(*counts)
+        for label in without.split():
+            text = re.sub(rf"\[classes\.{label}\][^\[]*(\[\d[^\[]*)*", "", text)
         for key, value in {"n_pixels": 16, **lines}.items():
             text, n = re.subn(rf"(?m)^{key} = .*$", f"{key} = {value}", text)
             assert n, key

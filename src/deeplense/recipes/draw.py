@@ -202,11 +202,11 @@ def _noise_inputs(recipe: Recipe, rate: Images, parameters: Parameters) -> tuple
     drawn = parameters.get("exposure_time")
     seconds = [recipe.observation.seconds(band) for band in instruments] if drawn is None else drawn[:, None]
     time = (
-        torch.as_tensor(seconds)
+        torch.as_tensor(seconds, dtype=rate.dtype)
         .to(rate)
         .reshape(-1 if drawn is not None else 1, 1 if drawn is not None else len(sigma))
     )
-    return torch.tensor(sigma).to(rate)[None, :, None, None], time.expand(len(rate), -1)[:, :, None, None].contiguous()
+    return torch.tensor(sigma, dtype=rate.dtype).to(rate)[None, :, None, None], time.expand(len(rate), -1)[:, :, None, None].contiguous()
 
 
 def _stored(recipe: Recipe, group: Group) -> dict[str, Images]:

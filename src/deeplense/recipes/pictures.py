@@ -15,7 +15,6 @@ MAX_SIDE = 4096
 EXPECTED = f"one picture of 2 to {MAX_SIDE} pixels a side, finite, its sum positive (.npy, .fits, .png, .jpg, .tif)"
 
 
-@lru_cache(maxsize=16)
 def read_picture(path: Path) -> Float64[np.ndarray, "h w"]:
     """Return the surface brightness in a file, rows from the bottom of the sky up.
 
@@ -28,6 +27,11 @@ def read_picture(path: Path) -> Float64[np.ndarray, "h w"]:
     """
     if not path.is_file():
         raise MissingFile(f"{path} is no file", "a picture of a galaxy", "correct `file` in the recipe")
+    return _read_picture(path, path.stat().st_mtime_ns, path.stat().st_size)
+
+
+@lru_cache(maxsize=16)
+def _read_picture(path: Path, _modified: int, _n_bytes: int) -> Float64[np.ndarray, "h w"]:
     try:
         pixels = _pixels(path)
     # Broad on purpose: damaged files make NumPy, astropy and Pillow raise anything.
@@ -39,6 +43,7 @@ def read_picture(path: Path) -> Float64[np.ndarray, "h w"]:
         raise CorruptFile(path, f"an array of shape {sides}", EXPECTED, "choose another file")
     if not np.isfinite(pixels).all() or pixels.sum() <= 0:
         raise CorruptFile(path, "NaN, infinite values or no light", EXPECTED, "mend its pixels")
+    pixels.flags.writeable = False  # shared by all who ask
     return pixels
 
 
@@ -50,7 +55,8 @@ def _pixels(path: Path) -> Float64[np.ndarray, "h w"]:
 
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            data = next(unit.data for unit in fits.open(path, memmap=False) if unit.is_image and unit.data is not None)
+            with fits.open(path, memmap=False) as units:
+                data = next(unit.data for unit in units if unit.is_image and unit.data is not None)
         return np.array(np.squeeze(data), dtype=np.float64)
     from PIL import Image
 

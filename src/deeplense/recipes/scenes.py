@@ -153,7 +153,7 @@ class _Galaxy:
         amplitude, value = self.amplitude(instruments, like), partial(self.value, like=like)
         center = value("center_x"), value("center_y")
         if self.light.kind == "image":
-            picture = torch.from_numpy(read_picture(cast(Path, self.light.file))).to(like)
+            picture = torch.tensor(read_picture(cast(Path, self.light.file))).to(like)
             return PixelSource(picture, value("pixel_scale"), amplitude, value("angle"), *center)
         size, shape = value("R_sersic"), (value("e1"), value("e2"), *center)
         if self.light.kind == "spiral":

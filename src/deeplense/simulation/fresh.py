@@ -16,7 +16,7 @@ from deeplense.data.dataset import Dataset
 from deeplense.data.loader import Batch, Loader
 from deeplense.data.transforms import centre_crop
 from deeplense.recipes.draw import draw_images
-from deeplense.recipes.recipe import Recipe, Sample, load_recipe
+from deeplense.recipes.recipe import Sample, load_recipe
 
 DRAWN_AT_ONCE = 1024
 SEED = 0  # of the validation and test images: those of `deeplense simulate` at its defaults
@@ -73,7 +73,7 @@ class FreshLoader(Loader):
 
     def __init__(self, dataset: RecipeDataset, seed: int, crop: int | None = None) -> None:
         super().__init__(dataset, dataset.indices("train"), crop=crop)
-        self.recipe: Recipe = dataset.recipe
+        self.recipe, self.samples = dataset.recipe, dataset.samples
         self.seed, self.epoch, self.run = seed, 0, dataset.run
 
     def begin_epoch(self, epoch: int) -> None:
@@ -94,10 +94,8 @@ class FreshLoader(Loader):
         return self._draw(np.unique(np.linspace(0, len(self) - 1, min(n, len(self))).astype(np.int64)))
 
     def _draw(self, positions: Int64[np.ndarray, " B"]) -> Float32[torch.Tensor, "B C H W"]:
-        labels, per_class = self.recipe.labels, self.recipe.counts.train
-        samples = [
-            Sample("fresh", labels[int(position) % len(labels)], self.epoch * per_class + int(position) // len(labels))
-            for position in positions
-        ]
+        known = [self.samples[int(row)] for row in self.rows[positions]]
+        first = self.epoch * self.recipe.counts.train
+        samples = [Sample("fresh", sample.label, first + sample.k) for sample in known]
         images = draw_images(self.recipe, self.seed, samples, self.run)["image"]
         return images if self.crop is None else centre_crop(images, self.crop).contiguous()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -62,7 +63,7 @@ class Order:
 
     def simulate(self, number: int, into: Arrays | None = None) -> Arrays:
         """Return the arrays of a shard, in those of another shard if such are given."""
-        run = _compiled_runner() if self.compiled else EAGER
+        run = _compiled_runner(json.dumps(self.recipe.as_dict(), sort_keys=True)) if self.compiled else EAGER
         memory = None if into is None else {name: torch.from_numpy(array) for name, array in into.items()}
         drawn = draw_images(self.recipe, self.seed, self.rows(number), run, memory)
         return {name: array.numpy() for name, array in drawn.items()}
@@ -74,8 +75,11 @@ class Order:
 
 
 @lru_cache(maxsize=1)
-def _compiled_runner() -> Runner:
-    """Return the runner that all shards share, so that each formula is compiled once in a process."""
+def _compiled_runner(recipe: str) -> Runner:
+    """Return the runner that all shards of a recipe share, so that each formula is compiled once in a process.
+
+    Another recipe needs another: torch gives up when one function has been compiled for eight kinds of numbers.
+    """
     return Runner(compiled=True)
 
 
