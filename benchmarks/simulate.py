@@ -37,7 +37,7 @@ README = HERE.parent / "README.md"
 BEGIN, END = "<!-- speed: made by benchmarks/simulate.py -->", "<!-- end of speed -->"
 RECIPES, LABELS = ("model_i", "model_ii", "model_iii"), ("no_sub", "cdm", "axion")
 PEER = "lenstronomy 1.13.6"
-SECONDS = 2.0  # of one repetition, about
+SECONDS = 1.0  # of one repetition, about
 REPEATS = 5
 
 

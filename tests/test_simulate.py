@@ -242,6 +242,17 @@ def test_a_set_that_cannot_fit_is_refused_before_anything_is_written(
     assert simulate(recipe="model_ii", out=out, **COUNTS) == out
 
 
+def test_what_is_finished_needs_no_room_again(
+    tmp_path: Path, whole: dict[str, str], small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulate(recipe="model_ii", out=tmp_path, shard="1/2", **COUNTS)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: Disk(16 * 64 * 64 * 4))
+    with pytest.raises(CannotWrite, match="GB free"):
+        simulate(recipe="model_ii", out=tmp_path / "other", **COUNTS)
+    simulate(recipe="model_ii", out=tmp_path, **COUNTS)
+    assert digests(tmp_path) == whole
+
+
 @pytest.mark.parametrize("k", range(7))
 def test_a_disk_that_fills_up_leaves_whole_files_and_the_next_run_finishes(
     k: int, tmp_path: Path, whole: dict[str, str], small_shards: None, monkeypatch: pytest.MonkeyPatch

@@ -46,9 +46,7 @@ def test_counter_and_key_are_laid_out_as_documented() -> None:
     words = Streams.of([key], [number]).words(6, 9)[0].tolist()
     for block in (0, 1):
         counter = tuple(torch.tensor([value]) for value in (block, 9, 7, 3))
-        answer = [
-            word.item() for word in philox(counter, (torch.tensor([key & MASK]), torch.tensor([key >> 32])))
-        ]
+        answer = [word.item() for word in philox(counter, (torch.tensor([key & MASK]), torch.tensor([key >> 32])))]
         assert answer[:3] == words[block::2]
 
 

@@ -198,15 +198,15 @@ def rescaled(recipe: Recipe, image: Images, expected: Images, variance: Images) 
 def _noise_inputs(recipe: Recipe, rate: Images, parameters: Parameters) -> tuple[Tensor, Tensor]:
     """Return background σ [electron/s] and exposure time [s], broadcastable to the images."""
     instruments = recipe.instruments()
-    sigma = [instrument.background_sigma() for instrument in instruments]
+    sigma = torch.tensor([instrument.background_sigma() for instrument in instruments], dtype=rate.dtype).to(rate)
     drawn = parameters.get("exposure_time")
-    seconds = [recipe.observation.seconds(band) for band in instruments] if drawn is None else drawn[:, None]
-    time = (
-        torch.as_tensor(seconds, dtype=rate.dtype)
-        .to(rate)
-        .reshape(-1 if drawn is not None else 1, 1 if drawn is not None else len(sigma))
-    )
-    return torch.tensor(sigma, dtype=rate.dtype).to(rate)[None, :, None, None], time.expand(len(rate), -1)[:, :, None, None].contiguous()
+    if drawn is None:
+        fixed = [recipe.observation.seconds(instrument) for instrument in instruments]
+        seconds = torch.tensor(fixed, dtype=rate.dtype)[None, :]
+    else:
+        seconds = torch.from_numpy(drawn)[:, None]
+    time = seconds.to(rate).expand(len(rate), -1)
+    return sigma[None, :, None, None], time[:, :, None, None].contiguous()
 
 
 def _stored(recipe: Recipe, group: Group) -> dict[str, Images]:
