@@ -46,7 +46,7 @@ class SimulateOptions(Config):
     seed
         Seed: the same recipe and seed give the same images, a larger set contains the smaller.
     compile
-        Compile the formulas: ten times faster, after up to a minute the first time; by default for more than 20,000
+        Compile the formulas: ten times faster, after one or two minutes the first time; by default for more than 20,000
         images where there is a C++ compiler. It changes the last bits of some pixels.
     engine
         Where to simulate: this process, or a Ray cluster.
@@ -333,4 +333,4 @@ def _announce(order: Order, part: tuple[int, int]) -> None:
     share = f", part {part[0]} of {part[1]}" if part != (1, 1) else ""
     note(f"simulating {size} into {order.folder}{share}")
     if order.compiled:
-        note("the formulas are compiled first: up to a minute, once on a machine")
+        note("the formulas are compiled first: one or two minutes, once on a machine")

@@ -69,8 +69,20 @@ def test_groups_take_little_memory(name: str) -> None:
     recipe = load_recipe(name)
     channels, height, width = recipe.image_shape
     n = group_size(recipe)
-    assert n >= 1
-    assert n == 1 or n * channels * height * width * recipe.observation.supersampling**2 <= drawing.GROUP_PIXELS
+    assert 1 <= n * channels * height * width * recipe.observation.supersampling**2 <= 8 * drawing.GROUP_PIXELS
+    assert n * height * width > 60_000, "so few that the work is mostly overhead"
+
+
+@pytest.mark.parametrize("n_pixels", [16, 17, 18, 20, 33, 75, 150, 333, 1001, 4095])
+@pytest.mark.parametrize("supersampling", [1, 2, 3])
+@pytest.mark.parametrize("bands", [1, 3])
+def test_a_group_is_whole_vectors_of_pixels_or_one_image(n_pixels: int, supersampling: int, bands: int) -> None:
+    # what is left over after the last whole vector is compiled to other instructions, which may round otherwise
+    observation = {"noise": "none", "supersampling": supersampling}
+    recipe = recipe_of(n_pixels=n_pixels, instrument=("rubin_g",) * bands, observation=observation)
+    n = group_size(recipe)
+    assert n == 1 or n * n_pixels**2 % 16 == 0
+    assert n == 1 or n * bands * (n_pixels * supersampling) ** 2 <= 8 * drawing.GROUP_PIXELS
 
 
 def test_the_precision_is_the_one_asked_for() -> None:

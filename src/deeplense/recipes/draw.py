@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -21,6 +22,7 @@ from deeplense.sky.substructure import Parameters
 NOISE_STREAM = 1  # the scene has stream 0
 GROUP_PIXELS = 1 << 19  # drawn at once: 2 MB an array
 TOGETHER = 1024  # images that are usually asked for at once: a shard of them is cut into groups of one size
+LANES = 16  # numbers in the longest vector of a processor
 Images = Float[Tensor, "B C H W"]
 
 
@@ -133,11 +135,20 @@ def draw_groups(
 
 
 def group_size(recipe: Recipe) -> int:
-    """Return how many images are drawn together."""
-    channels, *sides = recipe.image_shape
-    most = max(1, GROUP_PIXELS // (channels * sides[0] * sides[1] * recipe.observation.supersampling**2))
+    """Return how many images are drawn together: whole vectors of pixels, or one image.
+
+    Compiled code computes the last few numbers of a tensor, which fill no vector, by other instructions, and an image
+    must not depend on its place in a group.
+    """
+    channels, height, width = recipe.image_shape
+    samples = channels * height * width * recipe.observation.supersampling**2
+    step = LANES // math.gcd(LANES, height * width)
+    if step * samples > 8 * GROUP_PIXELS:
+        return 1
+    most = max(step, GROUP_PIXELS // samples // step * step)
     one_class = -(-TOGETHER // len(recipe.labels))
-    return -(-one_class // -(-one_class // most))
+    even = -(-one_class // -(-one_class // most))
+    return -(-even // step) * step
 
 
 def streams_of(seed: int, samples: Sequence[Sample]) -> Streams:
