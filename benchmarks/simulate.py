@@ -226,7 +226,9 @@ def _processor() -> str:
 def table(rows: list[dict[str, Any]]) -> str:
     """Return the README's table: a line per recipe and class, a column per simulator and number of cores."""
     names = list(
-        dict.fromkeys((row["simulator"], str(row["cores"])) for row in rows if "exact" not in row["simulator"])
+        dict.fromkeys(
+            (row["simulator"], str(row["cores"])) for row in rows if row["simulator"] in (PEER, "caustics", "deeplense")
+        )
     )
     cells = {(row["recipe"], row["class"], row["simulator"], str(row["cores"])): row for row in rows}
     heads = [f"{name}, {cores} core{'s' if cores != '1' else ''}" for name, cores in names]
