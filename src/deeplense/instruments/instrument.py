@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import tomllib
 from dataclasses import dataclass
-from functools import cache
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Literal
 
 from deeplense.core.config import Bounds, Config, Count, NonNegative, Positive
-from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
+from deeplense.core.errors import CorruptFile, InvalidOption
 from deeplense.core.files import sha256
+from deeplense.core.named_tables import load_table, shipped_tables
 from deeplense.instruments.psf import MAX_SIDE, SIGMA_PER_FWHM, read_kernel
 
 # wide enough for every camera there is; what lies outside is a slip of unit or sign
@@ -168,24 +166,10 @@ def load_instrument(name: str | Path) -> Instrument:
     CorruptFile
         When one of them does not hold what it should.
     """
-    path = Path(name)
-    if path.suffix == ".toml":
-        try:
-            text, where = path.read_text(encoding="utf-8"), str(path)
-        except (OSError, UnicodeDecodeError) as error:
-            raise MissingFile(f"{path} cannot be read: {error}", "an instrument in TOML", "check the path") from error
-    else:
-        known = shipped_instruments()
-        key = str(name).lower().replace("-", "_")
-        if key not in known:
-            raise UnknownName("instrument", str(name), known, "check the spelling, or name a TOML file of your own")
-        text, where = known[key], f"instrument {key}"
-    try:
-        table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise CorruptFile(path, f"not valid TOML ({error})", "an instrument", "correct the line it names") from error
+    remedy = "check the spelling, or name a TOML file of your own"
+    table, where, folder = load_table(name, "instrument", __package__, remedy)
     if isinstance(table.get("psf_file"), str):
-        table["psf_file"] = str((path.parent / table["psf_file"]).absolute())
+        table["psf_file"] = str((folder / table["psf_file"]).absolute())
     return _with_checksum(Instrument.from_mapping(table, where))
 
 
@@ -205,11 +189,6 @@ def _with_checksum(instrument: Instrument) -> Instrument:
     return dataclasses.replace(instrument, psf_sha256=checksum)
 
 
-@cache
 def shipped_instruments() -> dict[str, str]:
     """Return the TOML text of every instrument in this folder, by name."""
-    return {
-        file.name.removesuffix(".toml"): file.read_text(encoding="utf-8")
-        for file in sorted(resources.files(__package__).iterdir(), key=lambda entry: entry.name)
-        if file.name.endswith(".toml")
-    }
+    return shipped_tables(__package__)

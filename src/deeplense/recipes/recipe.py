@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, overload
 
 from deeplense.core.config import Bounds, Config
-from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
+from deeplense.core.errors import InvalidOption, UnknownName
+from deeplense.core.named_tables import key_of, load_table, shipped_tables
 from deeplense.instruments.instrument import Instrument, load_instrument
 from deeplense.recipes.parts import Counts, Lens, Light, Observation, Pair, Prior, Quantity
 from deeplense.recipes.pictures import read_picture
@@ -235,23 +234,8 @@ def load_recipe(name: str | Path) -> Recipe:
     CorruptFile
         When the file is not TOML.
     """
-    path = Path(name)
-    if path.suffix == ".toml":
-        try:
-            text, where = path.read_text(encoding="utf-8"), str(path)
-        except (OSError, UnicodeDecodeError) as error:
-            raise MissingFile(f"{path} cannot be read: {error}", "a recipe in TOML", "check the path") from error
-    else:
-        known = shipped_recipes()
-        key = str(name).lower().replace("-", "_")
-        if key not in known:
-            raise UnknownName("recipe", str(name), known)
-        text, where = known[key], f"recipe {key}"
-    try:
-        table: Mapping[str, Any] = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise CorruptFile(path, f"not valid TOML ({error})", "a recipe", "correct the line it names") from error
-    return Recipe.from_mapping(_with_paths(dict(table), path.parent), where)
+    table, where, folder = load_table(name, "recipe", __package__)
+    return Recipe.from_mapping(_with_paths(table, folder), where)
 
 
 def _with_paths(table: dict[str, Any], folder: Path) -> dict[str, Any]:
@@ -272,13 +256,9 @@ def _instrument(name: str) -> Instrument:
 
 def is_recipe(name: str) -> bool:
     """Whether `name` is a recipe of ours or a TOML file."""
-    return name.endswith(".toml") or name.lower().replace("-", "_") in shipped_recipes()
+    return name.endswith(".toml") or key_of(name) in shipped_recipes()
 
 
 def shipped_recipes() -> dict[str, str]:
     """Return the TOML text of every recipe in this folder, by name."""
-    return {
-        file.name.removesuffix(".toml"): file.read_text(encoding="utf-8")
-        for file in sorted(resources.files(__package__).iterdir(), key=lambda entry: entry.name)
-        if file.name.endswith(".toml")
-    }
+    return shipped_tables(__package__)

@@ -77,7 +77,7 @@ def _macro(recipe: Recipe, parameters: Parameters, like: Tensor) -> tuple[MassPr
     if not any(f"lens_{name}" in parameters for name in MACRO):
         grid = (recipe.instruments()[0], recipe.n_pixels, recipe.observation.supersampling)
         return (_tabulated(lens, *grid, like.dtype, like.device),)
-    values = {name: _tensor(parameters, f"lens_{name}", getattr(lens, name), like) for name in MACRO}
+    values = {name: _value(parameters.get(f"lens_{name}", getattr(lens, name)), like) for name in MACRO}
     return _macro_profiles(lens, values)
 
 
@@ -118,8 +118,7 @@ class _Galaxy:
 
     def value(self, field: str, like: Tensor) -> Value:
         """Return a field of the light as the profiles take it."""
-        number = self.number(field, getattr(self.light, field))
-        return torch.from_numpy(number).to(like)[:, None, None, None] if isinstance(number, np.ndarray) else number
+        return _value(self.number(field, getattr(self.light, field)), like)
 
     def amplitude(self, instruments: Sequence[Instrument], like: Tensor) -> Tensor:
         """Return what a profile of unit amplitude is multiplied by, for every band, [B, C, 1, 1]."""
@@ -169,8 +168,9 @@ def _each(flux: Callable[[float, float], float], *shape: Column | float) -> Colu
     return np.array([flux(*pair) for pair in pairs])
 
 
-def _tensor(parameters: Parameters, name: str, fixed: float | Prior, like: Tensor) -> Tensor | float:
-    if name in parameters:
-        return torch.from_numpy(parameters[name]).to(like)[:, None, None, None]
-    assert isinstance(fixed, float)
-    return fixed
+def _value(number: Column | float, like: Tensor) -> Value:
+    """Return a number of each image, or the one of all, as profiles take it."""
+    if isinstance(number, np.ndarray):
+        return torch.from_numpy(number).to(like)[:, None, None, None]
+    assert isinstance(number, float)
+    return number

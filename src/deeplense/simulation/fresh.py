@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 from jaxtyping import Float32, Int64
 
-from deeplense.core.compiled import EAGER, Runner
+from deeplense.core.compiled import Runner
 from deeplense.data.dataset import Dataset
 from deeplense.data.loader import Batch, Loader
 from deeplense.data.transforms import centre_crop
@@ -36,7 +36,7 @@ class RecipeDataset(Dataset):
     layout: ClassVar[str] = "recipe, drawn in memory"
 
     def __init__(self, recipe: str, compiled: bool) -> None:
-        self.recipe, self.run = load_recipe(recipe), Runner(compiled) if compiled else EAGER
+        self.recipe, self.run = load_recipe(recipe), Runner(compiled)
         self.path, self.problems, self.labels = Path(self.recipe.name), [], self.recipe.labels
         self.image_shape = self.recipe.image_shape
         self.samples = self.recipe.samples()
