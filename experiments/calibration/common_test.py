@@ -70,6 +70,7 @@ def run(seconds: float, options: argparse.Namespace) -> dict[str, float]:
         lr=1e-3,
         normalise="none",
         symmetry="d4",
+        precision="bf16",
         seed=options.seed,
         out=options.work / f"{name}_e{options.epochs}_run",
     )

@@ -105,12 +105,13 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
 
 def _dataset(asked: str | None, own: dict[str, Any]) -> tuple[Dataset, bool]:
     """Return the dataset to judge on, and whether it is the run's own: where it was, or made again from its recipe."""
+    from deeplense.core.compiled import can_compile
     from deeplense.data.dataset import open_dataset
     from deeplense.simulate import ensure
     from deeplense.simulation.fresh import RecipeDataset
 
     if asked is None and own.get("layout") == RecipeDataset.layout:
-        return RecipeDataset(own["name"], compiled=False), True
+        return RecipeDataset(own["name"], compiled=own.get("compiled", False) and can_compile()), True
     known = Path(own["path"])
     dataset = open_dataset(ensure(asked or (str(known) if known.exists() else own["name"])))
     return dataset, dataset.path.absolute() == known.absolute()

@@ -179,7 +179,7 @@ def _make_part(order: Order, engine: str, part: tuple[int, int], facts: dict[str
         if to_mend == []:  # made by other processes while this one waited
             return order.folder
         _announce(order, part)
-        _remove_leftovers_of(order, part)
+        remove_leftovers(order.folder)
         _begin(order, facts, to_mend or [])
     _make_shards(order, engine, part)
     with alone(order.folder):
@@ -188,16 +188,6 @@ def _make_part(order: Order, engine: str, part: tuple[int, int], facts: dict[str
         elif _to_mend(facts, order.folder, False) != []:
             _finish(order, facts)
     return order.folder
-
-
-def _remove_leftovers_of(order: Order, part: tuple[int, int]) -> None:
-    """Delete what was left half-written of the files of this part: those of others may be growing now."""
-    from deeplense.data.shards import CATALOGUE, MANIFEST, shard_name
-
-    mine = {UNFINISHED, CATALOGUE, MANIFEST, *map(shard_name, order.missing(part))}
-    for entry in order.folder.glob(".*.part"):
-        if entry.name[1:].rsplit(".", 2)[0] in mine:
-            entry.unlink(missing_ok=True)
 
 
 def _begin(order: Order, facts: dict[str, Any], to_mend: list[str]) -> None:
@@ -332,5 +322,3 @@ def _announce(order: Order, part: tuple[int, int]) -> None:
     size = f"{len(order.samples):,} images of {order.recipe.name} ({_n_bytes(order, part) / 1e6:,.0f} MB)"
     share = f", part {part[0]} of {part[1]}" if part != (1, 1) else ""
     note(f"simulating {size} into {order.folder}{share}")
-    if order.compiled:
-        note("the formulas are compiled first: one or two minutes, once on a machine")

@@ -259,7 +259,7 @@ def _resolve_model(options: TrainOptions) -> dict[str, Any]:
 def _images(options: TrainOptions) -> tuple[Loader, Loader]:
     """Return training and validation images: of a dataset, or drawn from a recipe."""
     from deeplense.data.dataset import open_dataset
-    from deeplense.recipes.recipe import is_recipe
+    from deeplense.recipes.recipe import is_recipe, load_recipe
     from deeplense.simulate import ensure, worth_compiling
     from deeplense.simulation.fresh import FreshLoader, RecipeDataset
 
@@ -274,10 +274,9 @@ def _images(options: TrainOptions) -> tuple[Loader, Loader]:
             "a recipe, from which new images can be drawn",
             "name a recipe such as model_ii or a recipe's TOML file, or leave --fresh out",
         )
-    recipe = RecipeDataset(options.dataset, compiled=False)
-    n_images = options.epochs * len(recipe.indices("train"))
-    if worth_compiling(n_images):
-        recipe = RecipeDataset(options.dataset, compiled=True)
+    drawn = load_recipe(options.dataset)
+    n_images = options.epochs * drawn.counts.train * len(drawn.labels)
+    recipe = RecipeDataset(options.dataset, compiled=worth_compiling(n_images))
     return FreshLoader(recipe, options.seed, options.crop), _loader(recipe, "validation", options)
 
 
@@ -331,6 +330,7 @@ def _record(run: RunFolder, settings: dict[str, Any], dataset: Dataset) -> dict[
             "path": str(dataset.path.absolute()),
             "name": str(Path(name).absolute()) if (name := settings["dataset"]).endswith(".toml") else name,
             "layout": dataset.layout,
+            "compiled": getattr(dataset, "manifest", {}).get("compiled", False),
         },
         "options": settings,
     }

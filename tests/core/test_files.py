@@ -91,6 +91,14 @@ with atomic(path) as temporary:
     assert_only_the_old_file_is_there(old)
 
 
+def test_a_living_writer_keeps_its_temporary_file(old: Path) -> None:
+    with atomic(old) as temporary:
+        temporary.write_text("new")
+        remove_leftovers(old.parent)
+        assert temporary.exists()
+    assert old.read_text() == "new"
+
+
 def test_two_writers_at_once_leave_one_whole_file(old: Path) -> None:
     with atomic(old) as first, atomic(old) as second:
         assert first != second

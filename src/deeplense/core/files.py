@@ -8,7 +8,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,12 @@ def atomic(path: Path) -> Iterator[Path]:
     CannotWrite
         When the operating system refuses the write.
     """
-    temporary = None
+    temporary, handle = None, -1
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".part", dir=path.parent)
-        os.close(handle)
         temporary = Path(name)
+        _try_to_lock(handle)  # until it is closed, or its process dies: `remove_leftovers` lets it be
         yield temporary
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
@@ -45,6 +45,7 @@ def atomic(path: Path) -> Iterator[Path]:
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+            os.close(handle)
 
 
 def _umask() -> int:
@@ -88,9 +89,11 @@ def sha256(path: Path) -> str:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Delete the temporary files that a killed writer left in `folder`."""
+    """Delete the temporary files that killed writers left in `folder`, not those of living ones."""
     for leftover in folder.glob(".*.part"):
-        leftover.unlink(missing_ok=True)
+        with suppress(OSError), leftover.open("rb") as file:
+            if _try_to_lock(file.fileno()):
+                leftover.unlink(missing_ok=True)
 
 
 def is_leftover(entry: Path, name: str) -> bool:
@@ -115,16 +118,23 @@ def alone(folder: Path) -> Iterator[None]:
     except OSError as error:
         raise _refused(folder, error) from error
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _try_to_lock(handle):
             note(f"waiting for another process that writes {folder}")
             fcntl.flock(handle, fcntl.LOCK_EX)
-        except OSError:
-            pass
         yield
     finally:
         os.close(handle)
+
+
+def _try_to_lock(handle: int) -> bool:
+    """Return False where another process holds the file; a file system that knows no locks is taken as free."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def _refused(path: Path, error: OSError) -> CannotWrite:

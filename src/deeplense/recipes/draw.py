@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from deeplense.core.compiled import EAGER, Runner
+from deeplense.core.console import note
 from deeplense.core.seeding import Streams, stable_key
 from deeplense.instruments.noise import LAWS
 from deeplense.instruments.optics import bin_pixels, expose
@@ -110,6 +112,14 @@ def draw_images(
         for name, value in _stored(recipe, group).items():
             arrays[name].index_copy_(0, torch.tensor(group.rows), value.cpu())
     return arrays
+
+
+def compile_formulas(recipe: Recipe, run: Runner) -> None:
+    """Compile the formulas of every class now, and say so and how long it took."""
+    note(f"compiling the formulas of {recipe.name}: one or two minutes, once on a machine")
+    begin = time.monotonic()
+    draw_images(recipe, 0, [Sample("train", label, 0) for label in recipe.labels], run)
+    note(f"compiled in {time.monotonic() - begin:.0f} s")
 
 
 def draw_groups(
@@ -216,8 +226,8 @@ def _noise_inputs(recipe: Recipe, rate: Images, parameters: Parameters) -> tuple
         seconds = torch.tensor(fixed, dtype=rate.dtype)[None, :]
     else:
         seconds = torch.from_numpy(drawn)[:, None]
-    time = seconds.to(rate).expand(len(rate), -1)
-    return sigma[None, :, None, None], time[:, :, None, None].contiguous()
+    exposure = seconds.to(rate).expand(len(rate), -1)
+    return sigma[None, :, None, None], exposure[:, :, None, None].contiguous()
 
 
 def _stored(recipe: Recipe, group: Group) -> dict[str, Images]:

@@ -15,7 +15,7 @@ from deeplense.core.compiled import Runner
 from deeplense.data.dataset import Dataset
 from deeplense.data.loader import Batch, Loader
 from deeplense.data.transforms import centre_crop
-from deeplense.recipes.draw import draw_images
+from deeplense.recipes.draw import compile_formulas, draw_images
 from deeplense.recipes.recipe import Sample, load_recipe
 
 DRAWN_AT_ONCE = 1024
@@ -40,6 +40,8 @@ class RecipeDataset(Dataset):
         self.path, self.problems, self.labels = Path(self.recipe.name), [], self.recipe.labels
         self.image_shape = self.recipe.image_shape
         self.samples = self.recipe.samples()
+        if compiled:
+            compile_formulas(self.recipe, self.run)
         self.manifest: dict[str, Any] = {"recipe": self.recipe.as_dict(), "seed": SEED, "compiled": compiled}
         names = ("id", "label", "split")
         text = pa.string()  # also where there is no image

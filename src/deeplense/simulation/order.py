@@ -16,7 +16,7 @@ from jaxtyping import Shaped
 from deeplense.core.compiled import EAGER, Runner
 from deeplense.data import shards
 from deeplense.data.shards import shard_name
-from deeplense.recipes.draw import draw_images
+from deeplense.recipes.draw import compile_formulas, draw_images
 from deeplense.recipes.recipe import Recipe, Sample, Samples
 
 Arrays = dict[str, Shaped[np.ndarray, "R C H W"]]
@@ -61,11 +61,15 @@ class Order:
         mine = range(part[0] - 1, self.n_shards, part[1])
         return [number for number in mine if not (self.folder / shard_name(number)).is_file()]
 
+    @property
+    def run(self) -> Runner:
+        """How the formulas are run in this process."""
+        return _compiled_runner(json.dumps(self.recipe.as_dict(), sort_keys=True)) if self.compiled else EAGER
+
     def simulate(self, number: int, into: Arrays | None = None) -> Arrays:
         """Return the arrays of a shard, in those of another shard if such are given."""
-        run = _compiled_runner(json.dumps(self.recipe.as_dict(), sort_keys=True)) if self.compiled else EAGER
         memory = None if into is None else {name: torch.from_numpy(array) for name, array in into.items()}
-        drawn = draw_images(self.recipe, self.seed, self.rows(number), run, memory)
+        drawn = draw_images(self.recipe, self.seed, self.rows(number), self.run, memory)
         return {name: array.numpy() for name, array in drawn.items()}
 
     def write(self, number: int, arrays: Arrays) -> int:
@@ -85,6 +89,8 @@ def _compiled_runner(recipe: str) -> Runner:
 
 def make_here(order: Order, numbers: list[int]) -> Iterator[int]:
     """Make shards in this process; yield the number of images of each: one is written while the next is simulated."""
+    if order.compiled:
+        compile_formulas(order.recipe, order.run)
     with ThreadPoolExecutor(max_workers=1) as writer:
         pending: Future[int] | None = None
         written: Arrays | None = None
