@@ -84,7 +84,7 @@ def sis_theta_E(mass: Values, plane: LensPlane) -> Values:
 def half_mode_mass(wdm_mass: float) -> float:
     """Return the half-mode mass 5e8 (m / 3 keV)^(−10/3) [solar masses] of a thermal relic of mass m [keV].
 
-    Gilman et al. (2020, MNRAS 491, 6077), after Schneider et al. (2012).
+    Nadler et al. (2021, PRL 126, 091101), after Schneider et al. (2012, MNRAS 424, 684).
     """
     return 5e8 * math.pow(wdm_mass / 3, -10 / 3)
 
@@ -101,6 +101,6 @@ def mass_function_suppression(mass: Values, half_mode: float) -> Values:
 def concentration_suppression(mass: Values, half_mode: float, redshift: float) -> Values:
     """Return the concentration in warm over cold dark matter: (1 + z)^(0.026 z − 0.04) (1 + 60 m_hm / m)^(−0.17).
 
-    Bose et al. (2016, MNRAS 455, 318), in the form of Gilman et al. (2020, MNRAS 491, 6077).
+    Bose et al. (2016, MNRAS 455, 318), eq. 17.
     """
     return np.asarray((1 + redshift) ** (0.026 * redshift - 0.04) * (1 + 60 * half_mode / mass) ** -0.17)
