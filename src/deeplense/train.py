@@ -44,6 +44,8 @@ class TrainOptions(Config):
         Which one; by default residual_cnn (deeplense) or baseline_cnn (baseline). `deeplense models` lists them.
     complex
         Use a head with hidden layers instead of one linear layer.
+    lens_recipe
+        Recipe whose smooth lens a physical model fits; by default the dataset's own.
     pretrained
         0: random weights. 1: from the model hub. FILE.safetensors: of timm's, or of a run. NAME@deeplense: ours.
     tune
@@ -101,6 +103,7 @@ class TrainOptions(Config):
     model_source: Literal["baseline", "timm", "deeplense"] = "deeplense"
     model_name: str | None = None
     complex: bool = False
+    lens_recipe: str | None = None
     pretrained: str = "0"
     tune: bool = True
     epochs: Count = 20
@@ -224,14 +227,17 @@ def _prepare(
     with accelerator.main_process_first():
         train, validation = _images(options)
     dataset = train.dataset
+    settings["recipe"] = _recipe(settings, dataset)
     task = Classify(dataset.labels)
     torch.manual_seed(options.seed)
     network = task.network(train.image_shape, settings)
+    backbone: Any = network.backbone
     if accelerator.is_main_process:
-        for sentence in (*dataset.problems, *getattr(network.backbone, "notes", ())):
+        for sentence in (*dataset.problems, *backbone.notes):
             note(str(sentence))
     if not config:
-        normalisation = fit_normalisation(options.normalise, train.sample(SAMPLE_FOR_NORMALISATION))
+        kind = "none" if backbone.raw else options.normalise
+        normalisation = fit_normalisation(kind, train.sample(SAMPLE_FOR_NORMALISATION))
         config = _record(run, settings | {"symmetry": _symmetry(options, dataset, train.image_shape)}, dataset)
         config |= {"asked": options.as_dict(), "normalisation": normalisation.as_dict()}
         config["image_shape"] = list(train.image_shape)
@@ -244,6 +250,7 @@ def _prepare(
         augmentation = Augmentation(config["options"]["symmetry"], options.random_rotation, options.random_zoom)
     except (KeyError, TypeError, InvalidOption) as error:
         raise run.odd_config(error) from error
+    backbone.expect(options.epochs * len(train))
     plan = Plan(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Plan)})
     if not options.decay_lr:
         plan = dataclasses.replace(plan, schedule="constant")
@@ -254,6 +261,29 @@ def _resolve_model(options: TrainOptions) -> dict[str, Any]:
     from deeplense.models.network import resolve_name
 
     return options.as_dict() | {"model_name": resolve_name(options.model_source, options.model_name)}
+
+
+def _recipe(settings: dict[str, Any], dataset: Dataset) -> dict[str, Any] | None:
+    """Return the recipe that a physical model is built on: the one asked for, or the dataset's; None for other models.
+
+    Raises
+    ------
+    InvalidOption
+        When one is asked for, but the model has no use for it.
+    """
+    from deeplense.models.network import is_physical
+    from deeplense.recipes.recipe import load_recipe
+
+    physical = settings["model_source"] != "timm" and is_physical(settings["model_name"])
+    if not physical and settings["lens_recipe"] is not None:
+        raise InvalidOption(
+            f"--lens-recipe with {settings['model_name']}", "a physical model such as lens_inverse", "leave it out"
+        )
+    if not physical:
+        return None
+    if settings["lens_recipe"] is not None:
+        return load_recipe(settings["lens_recipe"]).as_dict()
+    return getattr(dataset, "manifest", {}).get("recipe")
 
 
 def _images(options: TrainOptions) -> tuple[Loader, Loader]:

@@ -31,12 +31,17 @@ class NoiseLaw(NamedTuple):
     n_words
         Random 32-bit words a pixel takes.
     moments
-        Expected image, background σ, exposure time → mean and variance of the observed image.
+        Expected image, background σ, exposure time → noise-free image in the unit of the observed one, and the variance
+        of the observed image.
+    mean
+        Expected image, background σ, exposure time → mean of the observed image: the noise-free one but where the
+        detector clips.
     """
 
     observe: Callable[[Image, Tensor, Tensor, Words], Image]
     n_words: int
     moments: Callable[[Image, Tensor, Tensor], tuple[Image, Image]]
+    mean: Callable[[Image, Tensor, Tensor], Image]
 
 
 def background_and_shot(expected: Image, sigma: Tensor, time: Tensor, words: Words) -> Image:
@@ -69,11 +74,21 @@ def double_shot_counts(expected: Image, sigma: Tensor, time: Tensor, words: Word
 def double_shot_moments(expected: Image, sigma: Tensor, time: Tensor) -> tuple[Image, Image]:
     """Return t m, and the variance of the counts: that of the clipped Gaussian rate plus its mean.
 
-    (Where rates are clipped at 0, the mean of the counts lies above t m.)
+    (Where rates are clipped at 0, the mean of the counts lies above t m: `double_shot_mean`.)
     """
     rate, spread = _rate_and_spread(expected, sigma, time)
     mean, variance = _clipped_moments(rate, spread)
     return rate, mean + variance
+
+
+def unbiased_mean(expected: Image, sigma: Tensor, time: Tensor) -> Image:
+    """Return the expected image."""
+    return expected
+
+
+def double_shot_mean(expected: Image, sigma: Tensor, time: Tensor) -> Image:
+    """Return the mean of the counts: that of the clipped Gaussian rate."""
+    return _clipped_moments(*_rate_and_spread(expected, sigma, time))[0]
 
 
 def _rate_and_spread(expected: Image, sigma: Tensor, time: Tensor) -> tuple[Image, Image]:
@@ -90,7 +105,7 @@ def _clipped_moments(mean: Image, sigma: Image) -> tuple[Image, Image]:
 
 
 LAWS: dict[str, NoiseLaw] = {
-    "background_and_shot": NoiseLaw(background_and_shot, 1, background_and_shot_moments),
-    "poisson_and_background": NoiseLaw(poisson_and_background, 2, background_and_shot_moments),
-    "double_shot_counts": NoiseLaw(double_shot_counts, 2, double_shot_moments),
+    "background_and_shot": NoiseLaw(background_and_shot, 1, background_and_shot_moments, unbiased_mean),
+    "poisson_and_background": NoiseLaw(poisson_and_background, 2, background_and_shot_moments, unbiased_mean),
+    "double_shot_counts": NoiseLaw(double_shot_counts, 2, double_shot_moments, double_shot_mean),
 }

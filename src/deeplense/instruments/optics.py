@@ -73,7 +73,7 @@ def expose(
     flux = run(_flux, _kinds(scene))(scene, x, y, (instruments[0].pixel_scale / supersampling) ** 2)
     bands = flux.expand(-1, len(instruments), -1, -1).unbind(1)
     images = [
-        _pixels(band[:, None], instrument, supersampling, run)
+        pixels_of(band[:, None], instrument, supersampling, run)
         for band, instrument in zip(bands, instruments, strict=True)
     ]
     return torch.cat(images, dim=1) if len(images) > 1 else images[0]
@@ -109,8 +109,10 @@ def _kinds(scene: Scene) -> tuple[type, ...]:
     return tuple(map(type, scene.mass + scene.sources + scene.foreground))
 
 
-def _pixels(flux: Float[Tensor, "B 1 h w"], instrument: Instrument, supersampling: int, run: Runner) -> Tensor:
-    """Return one band: blurred, and binned to detector pixels."""
+def pixels_of(
+    flux: Float[Tensor, "*B h w"], instrument: Instrument, supersampling: int, run: Runner = EAGER
+) -> Float[Tensor, "*B H W"]:
+    """Return the flux of samples as one band sees it: blurred, and binned to detector pixels."""
     if instrument.psf == "gaussian":
         taps = tuple(gaussian_taps(instrument, supersampling))
         return run(_blur_and_bin, (taps, supersampling))(flux, taps, supersampling)

@@ -25,17 +25,27 @@ class Backbone(nn.Module, ABC):
         Channels of the feature map, D.
     num_pooled
         Length of the pooled features.
+    raw
+        Whether it takes pixel values as they are stored: no normalisation then.
+    physical
+        Whether it is built on the recipe of the images: the constructor takes it as a second argument.
     notes
         What a user should be told of this model on these images: a resize and its reason.
     """
 
     source: ClassVar[ModelSource]
+    raw: ClassVar[bool] = False
+    physical: ClassVar[bool] = False
     num_features: int
     num_pooled: int
 
     def __init__(self) -> None:
         super().__init__()
         self.notes: list[str] = []
+
+    def expect(self, n_images: int) -> None:
+        """Learn how many images will come: what is worth compiling depends on it."""
+        return None
 
     @abstractmethod
     def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, " *features"]:
@@ -46,4 +56,4 @@ class Backbone(nn.Module, ABC):
         """Return one vector per image from `forward_features`' output."""
 
 
-MODELS: Registry[Callable[[tuple[int, int, int]], Backbone]] = Registry("model", "deeplense.models")
+MODELS: Registry[Callable[..., Backbone]] = Registry("model", "deeplense.models")

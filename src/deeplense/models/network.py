@@ -92,6 +92,8 @@ class ModelChoice(Config):
         Whether the backbone learns.
     pretrained
         "0", "1" (the hub), a safetensors file (of timm's naming, or of one of our runs), or NAME@deeplense.
+    recipe
+        What the images are of, as `Recipe.as_dict` gives it: physical models are built on it.
     """
 
     model_source: ModelSource
@@ -100,6 +102,7 @@ class ModelChoice(Config):
     dropout: float = 0.0
     tune: bool = True
     pretrained: str = "0"
+    recipe: dict[str, object] | None = None
 
 
 def build_network(choice: ModelChoice, image_shape: tuple[int, int, int], n_out: int) -> Network:
@@ -134,12 +137,27 @@ def build_network(choice: ModelChoice, image_shape: tuple[int, int, int], n_out:
             raise InvalidOption(
                 f"no pretrained weights are published for {name}", "--pretrained 0, or a file", "use --pretrained 0"
             )
-        backbone = MODELS[name](image_shape)
+        backbone = _physical(name, image_shape, choice.recipe) if is_physical(name) else MODELS[name](image_shape)
     head = (complex_head if choice.complex else linear_head)(backbone.num_pooled, n_out, choice.dropout)
     network = Network(backbone, head, choice.tune)
     if weights is not None and (own_run or choice.model_source != "timm"):
         _start_from(network, weights)
     return network
+
+
+def is_physical(name: str) -> bool:
+    """Whether a model of ours is built on the recipe of the images."""
+    return name in MODELS and bool(getattr(MODELS[name], "physical", False))
+
+
+def _physical(name: str, image_shape: tuple[int, int, int], recipe: dict[str, object] | None) -> Backbone:
+    if recipe is None:
+        raise InvalidOption(
+            f"{name} without a recipe: this dataset does not say what it was simulated from",
+            "the recipe whose smooth lens is fitted",
+            "add --lens-recipe, e.g. --lens-recipe model_i",
+        )
+    return MODELS[name](image_shape, recipe)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

@@ -78,10 +78,11 @@ def _macro(recipe: Recipe, parameters: Parameters, like: Tensor) -> tuple[MassPr
         grid = (recipe.instruments()[0], recipe.n_pixels, recipe.observation.supersampling)
         return (_tabulated(lens, *grid, like.dtype, like.device),)
     values = {name: _value(parameters.get(f"lens_{name}", getattr(lens, name)), like) for name in MACRO}
-    return _macro_profiles(lens, values)
+    return macro_mass(lens, values)
 
 
-def _macro_profiles(lens: Lens, values: Mapping[str, Any]) -> tuple[MassProfile, ...]:
+def macro_mass(lens: Lens, values: Mapping[str, Any]) -> tuple[MassProfile, ...]:
+    """Return the macro lens of given numbers, one for each field of `Lens` that is a number of its mass."""
     shape = {name: values[name] for name in ("theta_E", "e1", "e2", "center_x", "center_y")}
     macro: MassProfile = SIE(**shape) if lens.slope == 2 else EPL(**shape, slope=values["slope"])
     return macro, Shear(values["gamma1"], values["gamma2"])
@@ -92,7 +93,7 @@ def _tabulated(
     lens: Lens, instrument: Instrument, n_pixels: int, supersampling: int, dtype: torch.dtype, device: torch.device
 ) -> Tabulated:
     x, y = sample_grid(instrument, n_pixels, supersampling, torch.empty(0, dtype=torch.float64))
-    smooth = Scene(_macro_profiles(lens, vars(lens)), ())
+    smooth = Scene(macro_mass(lens, vars(lens)), ())
     return Tabulated(*(alpha.to(device, dtype) for alpha in smooth.deflection(x, y)))
 
 

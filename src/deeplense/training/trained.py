@@ -19,6 +19,7 @@ from deeplense.core.run_folder import RunFolder, find_run
 from deeplense.data.loader import Loader
 from deeplense.data.readers.files import read_image
 from deeplense.data.transforms import Normalisation, centre_crop
+from deeplense.models.backbone import Backbone
 from deeplense.models.network import load_weights
 from deeplense.tasks.task import TASKS, Task
 from deeplense.training.devices import Device, make_accelerator
@@ -139,6 +140,9 @@ class TrainedModel:
             When the images are not of the size or channels of the training images.
         """
         self._check_shape(images.image_shape, images.dataset.path)
+        backbone = getattr(self.network, "backbone", None)
+        if isinstance(backbone, Backbone):
+            backbone.expect(len(images))
         answers, _ = predict_all(self.task, self.network, images, self.normalisation, batch_size, self.accelerator)
         return answers
 

@@ -1,0 +1,160 @@
+"""Physics inside: networks that see what the smooth lens leaves unexplained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from deeplense.core.compiled import EAGER, Runner, can_compile
+from deeplense.core.errors import InvalidOption
+from deeplense.inverse.fit import Bank, Fit, coarse, fit
+from deeplense.inverse.smooth_lens import SmoothLens
+from deeplense.models.backbone import MODELS, Backbone, ModelSource
+from deeplense.models.residual_cnn import ResidualCNN
+from deeplense.recipes.recipe import Recipe
+
+AT_ONCE = 32  # images fitted together
+WORTH_COMPILING = 10_000  # images
+FEW, MANY = 512, 4096  # lenses in the bank for one or two positions, for a free macro lens
+BRIGHT = 3.0  # σ at which the fitted image turns from linear to logarithmic
+HIDDEN = 128  # of the network that predicts the start
+LEARN_STEPS, LEARN_BATCH, LEARN_RATE, LEARN_NOISE = 500, 256, 2e-3, 0.05
+
+
+@MODELS.register("lens_inverse")
+class LensInverse(Backbone):
+    """The smooth lens of the recipe is fitted to every image; a residual CNN sees the fit and the residual in σ.
+
+    What varies in the recipe (source position, exposure, macro lens, …) is fitted by robust Gauss–Newton steps through
+    the simulator, from the best of many drawn lenses; substructure stays in the residual, whose noise is 1 everywhere.
+
+    Parameters
+    ----------
+    image_shape
+        (C, H, W), H = W.
+    recipe
+        What the images are of, as `Recipe.as_dict` gives it.
+    """
+
+    source: ClassVar[ModelSource] = "deeplense"
+    raw: ClassVar[bool] = True
+    physical: ClassVar[bool] = True
+    steps: ClassVar[int] = 2
+
+    def __init__(self, image_shape: tuple[int, int, int], recipe: Mapping[str, Any]) -> None:
+        super().__init__()
+        channels, height, width = image_shape
+        if height != width:
+            raise InvalidOption(
+                f"a lens model of images of {height}×{width} pixels", "square images", "use another model"
+            )
+        self.lens = SmoothLens(Recipe.from_mapping(recipe, "the model's recipe"), width)
+        self.trunk = ResidualCNN((2 * channels, height, width))
+        self.num_features, self.num_pooled = self.trunk.num_features, self.trunk.num_pooled
+        self.bank = Bank(self.lens, FEW if len(self.lens.names) < 5 else MANY)
+
+    def expect(self, n_images: int) -> None:
+        """Compile the fit where so many images are worth it."""
+        compiled = n_images >= WORTH_COMPILING and can_compile()
+        if compiled != self.lens.run.compiled:
+            self.lens.run = Runner(compiled) if compiled else EAGER
+
+    def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        """Return the trunk's map of fit and residual."""
+        return self.trunk.forward_features(self.channels(self.fit(images)))
+
+    def pooled(self, features: Float[Tensor, "B D h w"]) -> Float[Tensor, "B P"]:
+        """Return the trunk's pooled features."""
+        return self.trunk.pooled(features)
+
+    def fit(self, images: Float[Tensor, "B C H W"]) -> Fit:
+        """Return the smooth lenses fitted to images, without gradients."""
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            images = images.float().clone()  # an inference tensor cannot be differentiated
+            parts = [self._fit_some(part) for part in torch.split(images, AT_ONCE)]
+            return Fit(*(torch.cat(field) for field in zip(*parts, strict=True)))
+
+    def _fit_some(self, images: Float[Tensor, "B C H W"]) -> Fit:
+        """Fit one group; compiled formulas get groups of one size."""
+        n = len(images)
+        if self.lens.run.compiled and n < AT_ONCE:
+            images = torch.cat([images, images[-1:].expand(AT_ONCE - n, -1, -1, -1)])
+        found = fit(self.lens, images, self.start(images), self.steps)
+        return Fit(*(field[:n] for field in found))
+
+    def start(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
+        """Return where the fit begins."""
+        return self.bank.start(images)
+
+    @staticmethod
+    def channels(found: Fit) -> Float[Tensor, "B D H W"]:
+        """Return the fitted image and the residual, both in σ, stretched: what the trunk sees."""
+        return torch.cat([torch.asinh(found.mean / found.sigma / BRIGHT), torch.asinh(found.residual)], dim=1)
+
+
+@MODELS.register("lens_inverse_amortised")
+class AmortisedLensInverse(LensInverse):
+    """The same, but a network predicts the smooth lens, one step polishes it, and gradients flow through both.
+
+    The network is first fitted to lenses drawn from the recipe; with the classifier it goes on learning.
+
+    Parameters
+    ----------
+    image_shape, recipe
+        As in `LensInverse`.
+    """
+
+    steps: ClassVar[int] = 1
+    middle: Tensor
+    spread: Tensor
+
+    def __init__(self, image_shape: tuple[int, int, int], recipe: Mapping[str, Any]) -> None:
+        super().__init__(image_shape, recipe)
+        goal = self.bank.relative(self.bank.theta, self.bank.coarse)
+        self.register_buffer("middle", goal.mean(0))
+        self.register_buffer("spread", goal.std(0).clamp(min=1e-6))
+        self.predictor = nn.Sequential(
+            nn.Linear(self.bank.coarse.shape[1], HIDDEN),
+            nn.GELU(),
+            nn.Linear(HIDDEN, HIDDEN),
+            nn.GELU(),
+            nn.Linear(HIDDEN, goal.shape[1]),
+        )
+        self._learn_to_predict(goal)
+
+    def expect(self, n_images: int) -> None:
+        """Never compile: gradients flow through the fit."""
+
+    def fit(self, images: Float[Tensor, "B C H W"]) -> Fit:
+        """Return the smooth lenses fitted to images; gradients reach the predicted parameters."""
+        device, learning = images.device.type, self.training
+        with torch.inference_mode(False), torch.autocast(device, enabled=False), torch.set_grad_enabled(learning):
+            images = images.float().clone()
+            return fit(self.lens, images, self.start(images), self.steps)
+
+    def start(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
+        """Return the predicted parameters."""
+        small = coarse(images, self.bank.factor)
+        return self.bank.absolute(self.middle + self.spread * self.predictor(_shape(small)), small)
+
+    def _learn_to_predict(self, goal: Float[Tensor, "N P"]) -> None:
+        """Fit the predictor to the lenses of the bank, with noise on their images."""
+        optimizer = torch.optim.Adam(self.predictor.parameters(), LEARN_RATE)
+        shapes, goal = _shape(self.bank.coarse), (goal - self.middle) / self.spread
+        with torch.inference_mode(False), torch.enable_grad():
+            for _ in range(LEARN_STEPS):
+                rows = torch.randint(len(goal), (LEARN_BATCH,))
+                noisy = shapes[rows] + LEARN_NOISE * torch.randn_like(shapes[rows])
+                optimizer.zero_grad()
+                torch.autograd.backward(nn.functional.mse_loss(self.predictor(noisy), goal[rows]))
+                optimizer.step()
+
+
+def _shape(small: Float[Tensor, "B M"]) -> Float[Tensor, "B M"]:
+    """Return coarse images without level and length, of pixels near 1."""
+    centred = small - small.mean(1, keepdim=True)
+    return centred / centred.std(1, keepdim=True).clamp(min=1e-30)
