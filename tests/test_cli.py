@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from deeplense import cli
+from deeplense.benchmark import BenchmarkOptions
 from deeplense.core.config import Config
 from deeplense.describe import MontageOptions
 from deeplense.evaluate import EvaluateOptions
@@ -24,6 +25,7 @@ VERBS: dict[str, type[Config]] = {
     "evaluate": EvaluateOptions,
     "report": ReportOptions,
     "predict": PredictOptions,
+    "benchmark": BenchmarkOptions,
     "data montage": MontageOptions,
 }
 HEAVY = ("torch", "numpy", "timm", "matplotlib", "pyarrow", "h5py", "sklearn", "accelerate", "PIL")
@@ -186,6 +188,8 @@ def test_help_names_every_option_and_shows_an_example(verb: str, capsys: pytest.
         ("report no_such_run", "no run is called"),
         ("predict model_ii@deeplense nowhere.npy", "nowhere.npy"),
         ("simulate modelii", "model_ii"),
+        ("benchmark substrcture", "substructure"),
+        ("benchmark substructure --size smok", "smoke"),
         ("data info nowhere", "model_ii"),
         ("fly", "fly"),
     ],

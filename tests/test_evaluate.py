@@ -14,19 +14,23 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
-from sklearn.metrics import accuracy_score, confusion_matrix, roc_auc_score, roc_curve
+from sklearn.metrics import accuracy_score, confusion_matrix, log_loss, roc_auc_score, roc_curve
 
-from deeplense.core.errors import DeepLenseError, InvalidDataset, InvalidOption, MissingFile
+from deeplense.core.errors import CorruptFile, DeepLenseError, InvalidDataset, InvalidOption, MissingFile
 from deeplense.core.files import sha256
 from deeplense.core.run_folder import RunFolder
 from deeplense.data.dataset import open_dataset
 from deeplense.data.loader import Loader
 from deeplense.evaluate import N_MISTAKES, EvaluateOptions, evaluate
+from deeplense.metrics.calibration import ece
+from deeplense.metrics.temperature import fit_temperature, logits_of, tempered
 from deeplense.recipes.recipe import shipped_recipes
 from deeplense.train import train
 
 LABELS = ("no_sub", "cdm", "axion")
-PRODUCTS = {"metrics.json", "predictions.parquet", "roc.csv", "mistakes.json", "mistakes.safetensors"}
+ELSEWHERE = {"metrics.json", "predictions.parquet", "roc.csv", "mistakes.json", "mistakes.safetensors"}
+SIMULATED = ELSEWHERE | {"truth.parquet", "sensitivity.csv"}
+PRODUCTS = SIMULATED | {"calibration.json"}
 
 
 @pytest.fixture
@@ -68,7 +72,8 @@ def test_every_image_of_the_test_split_and_no_other_has_a_row(evaluated: RunFold
 def test_the_marks_are_those_of_the_predictions(evaluated: RunFolder) -> None:
     metrics = evaluated.metrics()
     probabilities, targets = answers(evaluated.path)
-    assert set(metrics) == {"accuracy", "auroc_macro", "auroc_micro", "ece", *(f"auroc_{label}" for label in LABELS)}
+    areas = {"auroc_macro", "auroc_micro", *(f"auroc_{label}" for label in LABELS)}
+    assert set(metrics) == areas | {"accuracy", "ece", "nll", "ece_scaled", "nll_scaled"}
     value = {name: mark["value"] for name, mark in metrics.items()}
     assert value["accuracy"] == pytest.approx(accuracy_score(targets, probabilities.argmax(1)))
     assert value["auroc_macro"] == pytest.approx(roc_auc_score(targets, probabilities, multi_class="ovr"))
@@ -78,7 +83,7 @@ def test_the_marks_are_those_of_the_predictions(evaluated: RunFolder) -> None:
         assert value[f"auroc_{label}"] == pytest.approx(roc_auc_score(targets == k, probabilities[:, k]))
     for name, mark in metrics.items():
         assert set(mark) == {"value", "low", "high", "n"} and mark["n"] == 24
-        assert 0 <= mark["low"] <= mark["value"] <= mark["high"] <= 1, name
+        assert 0 <= mark["low"] <= mark["value"] <= mark["high"] <= (1 if "nll" not in name else 10), name
         assert mark["low"] < mark["high"], f"{name}: 24 images cannot tell so much"
 
 
@@ -107,6 +112,62 @@ def test_the_mistakes_are_the_surest_wrong_answers(evaluated: RunFolder, small_s
     assert all(row["label"] in row["id"] and row["label"] != row["prediction"] for row in rows)
 
 
+def test_the_temperature_is_that_of_the_validation_split_and_no_other(evaluated: RunFolder, run: RunFolder) -> None:
+    evaluate(run_id=str(run.path), split="validation", device="cpu")
+    probabilities, targets = answers(next(run.path.glob("*-validation")))
+    wanted = fit_temperature(logits_of(probabilities), targets)
+    found = json.loads(evaluated.calibration.read_text())
+    assert found == {"temperature": pytest.approx(wanted, rel=1e-4), "split": "validation", "n": 24}
+    assert wanted != 1
+    marks, (own, truth) = evaluated.metrics(), answers(evaluated.path)
+    assert marks["nll"]["value"] == pytest.approx(log_loss(truth, tempered(own, 1.0)), rel=1e-5)
+    scaled = tempered(own, found["temperature"])
+    assert marks["nll_scaled"]["value"] == pytest.approx(log_loss(truth, scaled), rel=1e-5)
+    assert marks["ece_scaled"]["value"] == pytest.approx(ece(scaled, truth))
+
+
+def test_the_temperature_of_a_run_is_used_elsewhere_too(run: RunFolder, small_tree: Path) -> None:
+    before = evaluate(run_id=str(run.path), dataset=str(small_tree), device="cpu")
+    assert "nll" in before and "nll_scaled" not in before
+    own = evaluate(run_id=str(run.path), device="cpu")
+    after = evaluate(run_id=str(run.path), dataset=str(small_tree), device="cpu")
+    assert after["nll_scaled"].value == pytest.approx(own["nll_scaled"].value)
+    assert not (run.path / "tree-test" / "calibration.json").exists()
+    run.calibration.write_text('{"temperature": -1}')
+    with pytest.raises(CorruptFile, match=r"calibration\.json"):
+        evaluate(run_id=str(run.path), dataset=str(small_tree), device="cpu")
+
+
+def test_the_truth_is_that_of_the_test_images(evaluated: RunFolder, small_set: Path) -> None:
+    rows = pq.read_table(evaluated.truth).to_pylist()
+    catalogue = {row["id"]: row for row in open_dataset(small_set).catalogue.to_pylist()}
+    assert sorted(row["id"] for row in rows) == sorted(
+        name for name, row in catalogue.items() if row["split"] == "test" and row["label"] != "no_sub"
+    )
+    for row in rows:
+        drawn = catalogue[row["id"]]
+        assert row["substructure_snr"] > 0 and row["label"] == drawn["label"]
+        assert row["axion_mass"] == drawn["axion_mass"]
+        assert (row["subhalo_mass"] is None) == (row["label"] == "axion")
+
+
+def test_the_sensitivity_is_that_of_the_predictions(evaluated: RunFolder) -> None:
+    rows = pyarrow.csv.read_csv(evaluated.sensitivity).to_pylist()
+    probabilities, targets = answers(evaluated.path)
+    found = {(row["class"], row["against"], row["quantity"]): row for row in rows}
+    pairs = {("cdm", "no_sub"), ("cdm", "axion"), ("axion", "no_sub"), ("axion", "cdm")}
+    own = {"cdm": ("substructure_snr", "subhalo_mass"), "axion": ("substructure_snr", "axion_mass")}
+    assert set(found) == {(label, against, name) for label, against in pairs for name in own[label]}
+    assert len(rows) == len(found), "eight images are one bin"
+    for (label, against, _), row in found.items():
+        k, j = LABELS.index(label), LABELS.index(against)
+        pair = np.isin(targets, (k, j))
+        scores = np.log(probabilities[pair, k]) - np.log(probabilities[pair, j])
+        assert row["auroc"] == pytest.approx(roc_auc_score(targets[pair] == k, scores))
+        assert 0 <= row["auroc_low"] <= row["auroc"] <= row["auroc_high"] <= 1
+        assert row["low"] <= row["middle"] <= row["high"] and (row["positives"], row["n"]) == (8, 16)
+
+
 def test_again_gives_the_same_bytes(evaluated: RunFolder, run: RunFolder) -> None:
     evaluate(run_id=str(run.path), device="cpu")
     for name in PRODUCTS:
@@ -131,7 +192,7 @@ def test_another_split_goes_into_a_folder_of_its_own(run: RunFolder, split: str,
     marks = evaluate(run_id=str(run.path), split=split, device="cpu")
     assert marks["accuracy"].n == {"train": 72, "validation": 24}[split]
     folder = run.path / f"{small_set.name}-{split}"
-    assert {path.name for path in folder.iterdir()} == PRODUCTS
+    assert {path.name for path in folder.iterdir()} == SIMULATED
     assert not (run.path / "metrics.json").exists(), "marks of another split stand where those of the test split belong"
     assert set(pq.read_table(folder / "predictions.parquet")["split"].to_pylist()) == {split}
 
@@ -149,7 +210,7 @@ def test_run_id_and_dataset(run: RunFolder, small_run: Path, small_tree: Path) -
     assert {name: mark.value for name, mark in other.items()} == pytest.approx(
         {name: mark.value for name, mark in own.items()}
     ), "the same images in another order have other marks"
-    assert (run.path / "tree-test" / "metrics.json").is_file()
+    assert {path.name for path in (run.path / "tree-test").iterdir()} == ELSEWHERE
 
 
 def test_batch_size(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,7 +218,7 @@ def test_batch_size(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     real = Loader.in_order
     monkeypatch.setattr(Loader, "in_order", lambda self, size, share: (sizes.append(size), real(self, size, share))[1])
     one, other = (evaluate(run_id=str(run.path), batch_size=size, device="cpu") for size in (5, 24))
-    assert sizes == [5, 24]
+    assert sizes == [5, 5, 24, 24], "test and validation split"
     assert one["auroc_macro"].value == pytest.approx(other["auroc_macro"].value, abs=0.01)
 
 
@@ -177,7 +238,7 @@ def test_workers(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(torch.utils.data, "DataLoader", Counting)
     evaluate(run_id=str(run.path), workers=1, device="cpu")
-    assert numbers == [1]
+    assert numbers == [1, 1], "test and validation split"
 
 
 # ---- other datasets

@@ -208,6 +208,22 @@ def test_bare_minimum_is_enough(tmp_path):
     assert "– parameters" in text
 
 
+def test_both_calibrations_are_shown_where_a_temperature_is_known(tmp_path):
+    folder = make_run(tmp_path / "a")
+    before = pictures(report(runs=[str(folder)]).read_text())
+    assert not any("temperature" in text for text in Outline((folder / "report.html").read_text()).text.split("."))
+    write_json(folder / "calibration.json", {"temperature": 0.5, "split": "validation", "n": 300})
+    metrics = json.loads((folder / "metrics.json").read_text())
+    mark = {"value": 0.0123, "low": 0.0101, "high": 0.0145, "n": 300}
+    write_json(folder / "metrics.json", metrics | {"ece_scaled": mark, "nll": mark, "nll_scaled": mark})
+    page = report(runs=[str(folder)]).read_text()
+    text = Outline(page).text
+    assert "Reliability after temperature scaling, T = 0.5" in text
+    assert "0.0123" in text and "T = 0.5 was fitted on the validation split" in " ".join(text.split())
+    assert len(pictures(page)) == len(before) + 1
+    assert sum("ECE 0.0123 [0.0101, 0.0145]" in picture for picture in pictures(page)) == 1
+
+
 def test_no_mistake_is_said(tmp_path):
     folder = make_run(tmp_path / "a")
     write_json(folder / "mistakes.json", [])
@@ -256,6 +272,10 @@ MARK = {"value": 0.5, "low": 0.4, "high": 0.6, "n": 10}
         ("mistakes.json", b'[{"id": 1}]'),
         ("mistakes.json", b'{"a": 1}'),
         ("mistakes.safetensors", b"\x00" * 9),
+        ("calibration.json", b"{}"),
+        ("calibration.json", b'{"temperature": 0}'),
+        ("sensitivity.csv", b"class,against\ncdm,no_sub\n"),
+        ("sensitivity.csv", b"\xff\x00"),
     ],
 )
 def test_damaged_files_are_named(tmp_path, name, content):

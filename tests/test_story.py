@@ -32,11 +32,11 @@ def test_from_the_sky_to_a_catalogue(
     run("evaluate --run_id first --device best")
     metrics = json.loads(Path("runs/first/metrics.json").read_text())
     assert set(metrics["auroc_macro"]) == {"value", "low", "high", "n"}
-    assert {"accuracy", "auroc_no_sub", "auroc_cdm", "auroc_axion", "auroc_micro", "ece"} <= set(metrics)
+    assert {"accuracy", "auroc_no_sub", "auroc_cdm", "auroc_axion", "auroc_micro", "ece", "ece_scaled"} <= set(metrics)
     predictions = pq.read_table("runs/first/predictions.parquet")
     assert predictions.num_rows == 24
     assert predictions.column_names == ["id", "label", "split", "prediction", "p_no_sub", "p_cdm", "p_axion"]
-    assert Path("runs/first/roc.csv").is_file()
+    assert Path("runs/first/roc.csv").is_file() and Path("runs/first/sensitivity.csv").is_file()
     assert "auroc_macro" in capsys.readouterr().out
 
     # the same images in the community's layout: class folders in another order, read without a manifest
@@ -45,12 +45,22 @@ def test_from_the_sky_to_a_catalogue(
     run("evaluate runs/second")
     run("evaluate runs/first --dataset tree")
     again = json.loads(Path("runs/first/tree-test/metrics.json").read_text())
-    assert again == metrics, "the same test images give the same marks from either layout"
+    assert set(again) == set(metrics)
+    for name, mark in metrics.items():
+        assert again[name] == pytest.approx(mark, rel=1e-12), f"{name}: the same images, another layout"
 
     run("report first runs/second --out both.html")
     page = Path("both.html").read_text(encoding="utf-8")
     assert "residual_cnn" in page
     assert "baseline_cnn" in page
+
+    run("report first --attribution --out looked.html")
+    page = Path("looked.html").read_text(encoding="utf-8")
+    for expected in ("Grad-CAM", "another image's", "by axion mass", "by total subhalo mass", "temperature scaling"):
+        assert expected in page, expected
+    assert page.count('class="sheet"') >= 2, "a sheet for each class with substructure, or two"
+    run("report runs/second --attribution --out unknown.html")
+    assert "is known of simulated images only" in Path("unknown.html").read_text(encoding="utf-8")
 
     run("predict first tree/test --out answers.csv")
     answers = pyarrow.csv.read_csv("answers.csv")

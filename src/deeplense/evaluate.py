@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from deeplense.data.dataset import Dataset
     from deeplense.data.loader import Loader
     from deeplense.metrics.intervals import Interval
+    from deeplense.training.trained import TrainedModel
 
 N_MISTAKES = 12
+MOST = 2000  # images of a class whose substructure is measured
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,9 @@ class EvaluateOptions(Config):
 def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[str, Interval]:
     """Return the marks of a run with 95 % intervals, and write them with the predictions beside the run.
 
-    The run's own test split goes into the run folder itself; any other dataset or split into a folder below it.
+    The run's own test split goes into the run folder itself; any other dataset or split into a folder below it. With
+    the test split, the validation split is answered too: it gives the temperature that marks `…_scaled` are after. Of
+    simulated images the substructure is measured, up to 2,000 of each class: truth.parquet, sensitivity.csv.
 
     Parameters
     ----------
@@ -86,12 +90,16 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
         raise InvalidDataset(
             f"{dataset.path} has images without a label", "a label for each image", "use `deeplense predict` instead"
         )
-    marks = model.task.marks_with_intervals(answers, images.targets.numpy())
     home = RUNS / options.run_id if run.path.parent == SHIPPED else run.path  # the package itself stays as it is
-    folder = home if is_own and options.split == "test" else home / f"{dataset.path.name}-{options.split}"
-    _write(RunFolder(folder), model.task.columns(answers), images, marks, options.split)
-    _write_tables(folder, model.task.tables(answers, images.targets.numpy()))
-    _write_mistakes(folder, answers, images, model.labels)
+    judged = is_own and options.split == "test"
+    folder = RunFolder(home if judged else home / f"{dataset.path.name}-{options.split}")
+    calibration = _calibration(model, images, options.batch_size) if judged else _known_calibration(home)
+    marks = model.task.marks_with_intervals(answers, images.targets.numpy(), calibration.get("temperature"))
+    _write(folder, model.task.columns(answers), images, marks, options.split)
+    _write_or_remove(folder.calibration, calibration if judged else {})
+    _write_tables(folder.path, model.task.tables(answers, images.targets.numpy()))
+    _write_sensitivity(folder, model, answers, images)
+    _write_mistakes(folder.path, answers, images, model.labels)
     if is_own:
         log_evaluation(run, model.config, marks, answers, images.targets.numpy())
     table(
@@ -99,7 +107,7 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
         ("mark", "value", "95 % interval"),
         [(name, f"{mark.value:.4f}", f"{mark.low:.4f} – {mark.high:.4f}") for name, mark in marks.items()],
     )
-    note(f"marks and predictions are in {folder}; see them with: deeplense report {run.path}")
+    note(f"marks and predictions are in {folder.path}; see them with: deeplense report {run.path}")
     return marks
 
 
@@ -115,6 +123,64 @@ def _dataset(asked: str | None, own: dict[str, Any]) -> tuple[Dataset, bool]:
     known = Path(own["path"])
     dataset = open_dataset(ensure(asked or (str(known) if known.exists() else own["name"])))
     return dataset, dataset.path.absolute() == known.absolute()
+
+
+def _calibration(model: TrainedModel, images: Loader, batch_size: int) -> dict[str, Any]:
+    """Return the temperature of a run, fitted on the validation split of the dataset that it is judged on."""
+    from deeplense.data.loader import Loader
+
+    if "validation" not in images.dataset.splits():
+        note(f"{images.dataset.path} has no validation split: no temperature is fitted")
+        return {}
+    rows = images.dataset.indices("validation")
+    rows = rows[images.dataset.targets(model.labels)[rows] >= 0]
+    validation = Loader(images.dataset, rows, model.labels, model.crop, images.workers)
+    temperature = model.task.temperature(model.answers(validation, batch_size), validation.targets.numpy())
+    return {} if temperature is None else {"temperature": temperature, "split": "validation", "n": len(validation)}
+
+
+def _known_calibration(home: Path) -> dict[str, Any]:
+    """Return the temperature of a run as it was fitted before; nothing where it was not."""
+    from deeplense.pages.evaluated import read_temperature
+
+    temperature = read_temperature(RunFolder(home))
+    return {} if temperature is None else {"temperature": temperature}
+
+
+def _write_sensitivity(folder: RunFolder, model: TrainedModel, answers: np.ndarray, images: Loader) -> None:
+    """Store what is known of the substructure of simulated images, and how well it is seen by its strength."""
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from deeplense.simulation.truth import Truth
+
+    truth, targets = Truth.of(images.dataset), images.targets.numpy()
+    lumpy = [model.labels.index(label) for label in (truth.lumpy if truth else ())]
+    some = np.concatenate([np.flatnonzero(targets == k)[:MOST] for k in lumpy] or [np.empty(0, np.int64)])
+    if truth is None or not some.size:
+        for path in (folder.truth, folder.sensitivity):
+            path.unlink(missing_ok=True)
+        return
+    found = truth.substructure(images.rows[some], model.crop)
+    names = images.dataset.catalogue.select(["id", "label"]).take(images.rows[some])
+    with atomic(folder.truth) as temporary:
+        known = {name: pa.array(column, from_pandas=True) for name, column in found.items()}  # NaN becomes null
+        pq.write_table(pa.table({"id": names["id"], "label": names["label"], **known}), temporary)
+    strengths = {name: np.full(len(targets), np.nan) for name in found}
+    for name, column in found.items():
+        strengths[name][some] = column
+    if rows := model.task.sensitivity(answers, targets, strengths):
+        _write_tables(folder.path, {folder.sensitivity.stem: rows})
+    else:
+        folder.sensitivity.unlink(missing_ok=True)
+
+
+def _write_or_remove(path: Path, content: Mapping[str, Any]) -> None:
+    if content:
+        write_json(path, content)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _write(

@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeplense.core.config import Config
-from deeplense.core.errors import InvalidOption
+from deeplense.core.errors import InvalidDataset, InvalidOption
 from deeplense.core.files import atomic
 from deeplense.core.run_folder import find_run
 
 if TYPE_CHECKING:
-    from deeplense.metrics.intervals import Interval
-    from deeplense.pages.evaluated import EvaluatedRun, Mistake
+    import numpy as np
+    from jaxtyping import Int64
+
+    from deeplense.data.dataset import Dataset
+    from deeplense.pages.evaluated import EvaluatedRun
+    from deeplense.pages.explained import Group
+    from deeplense.simulation.truth import Truth
+    from deeplense.training.trained import TrainedModel
+
+EXPLAINED = 50  # images of a group: of one class, answered right or wrong
+AT_ONCE = 10
 
 
 @dataclass(frozen=True)
@@ -27,11 +35,15 @@ class ReportOptions(Config):
         Ids or folders of one or more runs.
     out
         Page to write; by default report.html in the first run's folder.
+    attribution
+        Show where each run looked, beside the true substructure of simulated images, and score it; takes the run's
+        dataset, and a minute or more.
     """
 
     runs: tuple[str, ...]
     _: KW_ONLY
     out: Path | None = None
+    attribution: bool = False
 
 
 def report(options: ReportOptions | None = None, /, **fields: Any) -> Path:
@@ -50,15 +62,21 @@ def report(options: ReportOptions | None = None, /, **fields: Any) -> Path:
         When there is no such run, or it has not been evaluated.
     CorruptFile
         When a file of the run folder is not what `train` and `evaluate` write.
+    InvalidDataset
+        When attributions are asked for, and the run's dataset is no longer the one that it was judged on.
     """
     options = options or ReportOptions.from_mapping(fields)
     if not options.runs:
         raise InvalidOption("no run is named", "one or more ids or folders of runs", "deeplense report RUN…")
     found = {run.path.resolve(): run for run in map(find_run, options.runs)}
     from deeplense.pages.evaluated import read_evaluated
+    from deeplense.pages.sections import render, section
 
-    sections = [_section(read_evaluated(run), f"run-{place}") for place, run in enumerate(found.values(), 1)]
-    page = _render(sections)
+    sections = []
+    for place, folder in enumerate(found.values(), 1):
+        run = read_evaluated(folder)
+        sections.append(section(run, f"run-{place}", _explained(run) if options.attribution else None))
+    page = render(sections)
     out = options.out or next(iter(found.values())).report
     with atomic(out) as temporary:
         # A file name may hold bytes that are no text; they become question marks.
@@ -66,135 +84,82 @@ def report(options: ReportOptions | None = None, /, **fields: Any) -> Path:
     return out
 
 
-def _render(sections: Sequence[Mapping[str, Any]]) -> str:
-    from datetime import UTC, datetime
-    from importlib.resources import files
+def _explained(run: EvaluatedRun) -> list[Group]:
+    """Return test images of each class with substructure (of each class where nothing is known), with attributions."""
+    import numpy as np
 
-    from jinja2 import Environment, StrictUndefined
+    from deeplense.simulation.truth import Truth
+    from deeplense.training.trained import TrainedModel
 
-    from deeplense.version import __version__
-
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
-    for section in sections:
-        groups.setdefault(section["labels"], []).append(section)
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    template = environment.from_string(files("deeplense.pages").joinpath("report.html.j2").read_text(encoding="utf-8"))
-    return template.render(
-        groups=[_group(labels, members) for labels, members in groups.items()],
-        sections=sections,
-        version=__version__,
-        made=f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
-    )
-
-
-def _group(labels: Sequence[str], sections: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what the summary of runs with the same classes shows: rows, the best of each column, a comparison."""
-    from deeplense.metrics.figures import comparison_figure, svg
-
-    titles = {"auroc_macro": "AUROC, macro"} | {f"auroc_{label}": f"AUROC, {label}" for label in labels}
-    if len(labels) == 2:  # one against the other and the other against the one are the same
-        titles = {"auroc_macro": "AUROC"}
-    titles |= {"accuracy": "accuracy", "ece": "ECE"}
-    rows = [(section, where, marks) for section in sections for where, marks in section["evaluations"]]
-    judged: dict[str, list[dict[str, Interval]]] = {}
-    for section, where, marks in rows:
-        judged.setdefault(where or section["dataset"], []).append(marks)
-    best = {  # marks on different sets are not to be compared
-        place: {name: (min if name == "ece" else max)(marks[name].value for marks in many) for name in titles}
-        for place, many in judged.items()
-        if len(many) > 1
-    }
-    compared = {
-        f"{place}. {section['name']}{f' on {where}' if where else ''}": marks["auroc_macro"]
-        for place, (section, where, marks) in enumerate(rows, 1)
-    }
-    return {
-        "labels": labels,
-        "columns": titles,
-        "rows": rows,
-        "best": best,
-        "picture": _picture(svg(comparison_figure(compared, "macro AUROC, 95 % interval"))) if len(rows) > 1 else None,
-    }
+    model, dataset = TrainedModel.load(run.folder, "cpu"), _own_dataset(run)
+    rows = _judged_rows(run, dataset)
+    truth, predicted = Truth.of(dataset), run.probabilities.argmax(axis=1)
+    groups = []
+    for label in truth.lumpy if truth and truth.lumpy else run.labels:
+        own = run.targets == run.labels.index(label)
+        for right in (True, False):
+            chosen = np.flatnonzero(own & ((predicted == run.targets) == right))[:EXPLAINED]
+            if len(chosen):
+                groups.append(_group(run, model, (dataset, truth, rows), chosen, predicted[chosen]))
+    return groups
 
 
-def _section(run: EvaluatedRun, anchor: str) -> dict[str, Any]:
-    """Return all that the page shows of one run."""
-    config = run.config
-    model, dataset, options = (_table(config.get(key)) for key in ("model", "dataset", "options"))
-    return {
-        "anchor": anchor,
-        "name": run.folder.id,
-        "labels": run.labels,
-        "marks": run.marks,
-        "evaluations": [("", run.marks), *run.elsewhere.items()],
-        "model": str(model.get("name") or "–"),
-        "source": str(model.get("source") or ""),
-        "parameters": _count(model.get("parameters")),
-        "dataset": Path(str(dataset.get("name") or dataset.get("path") or "–")).name,
-        "dataset_path": str(dataset.get("path") or "–"),
-        "n_train": _count(dataset.get("n_train")),
-        "n_validation": _count(dataset.get("n_validation")),
-        "shape": str(config.get("image_shape") or "–").strip("[]").replace(", ", " × "),
-        "epochs": len(run.history),
-        "time": _duration(sum(record.get("seconds", 0.0) for record in run.history)),
-        **{key: str(config.get(key) or "–") for key in ("command", "created", "deeplense_version", "git_commit")},
-        "options": {name: "–" if value is None else str(value) for name, value in sorted(options.items())},
-        "figures": _figures(run),
-        "mistakes": run.mistakes and [(mistake, _thumbnail(mistake)) for mistake in run.mistakes],
-    }
+def _own_dataset(run: EvaluatedRun) -> Dataset:
+    """Return the dataset of a run, from where it was or drawn again."""
+    from deeplense.data.dataset import open_dataset
+    from deeplense.simulation.fresh import RecipeDataset
+
+    try:
+        own: dict[str, Any] = run.config["dataset"]
+        layout, name, path = own["layout"], str(own["name"]), str(own["path"])
+    except (KeyError, TypeError) as error:
+        raise run.folder.odd_config(error) from error
+    return RecipeDataset(name, compiled=False) if layout == RecipeDataset.layout else open_dataset(path)
 
 
-def _table(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
+def _judged_rows(run: EvaluatedRun, dataset: Dataset) -> Int64[np.ndarray, " N"]:
+    """Return the rows of the dataset that the run was judged on."""
+    import numpy as np
+
+    places = {name: row for row, name in enumerate(dataset.catalogue["id"].to_pylist())}
+    if missing := [name for name in run.ids if name not in places]:
+        raise InvalidDataset(
+            f"{dataset.path} has no image '{missing[0]}', which the run {run.folder.id} was judged on",
+            "the dataset as it was",
+            f"judge the run again: `deeplense evaluate {run.folder.path}`",
+        )
+    return np.array([places[name] for name in run.ids], dtype=np.int64)
 
 
-def _figures(run: EvaluatedRun) -> list[tuple[str, str]]:
-    """Return title and picture of each figure of a run."""
-    from deeplense.metrics import calibration, classification, figures, ranking
+def _group(
+    run: EvaluatedRun,
+    model: TrainedModel,
+    where: tuple[Dataset, Truth | None, Int64[np.ndarray, " N"]],
+    chosen: Int64[np.ndarray, " n"],
+    predicted: Int64[np.ndarray, " n"],
+) -> Group:
+    """Return attributions of chosen test images for the classes that were predicted, and what is known of them."""
+    import torch
 
-    values, targets, labels = run.probabilities, run.targets, run.labels
-    curves = {label: ranking.roc_curve(values[:, k], targets == k) for k, label in enumerate(labels)}
-    matrix = classification.confusion_matrix(values.argmax(axis=1), targets, len(labels))
-    table = calibration.reliability_table(values, targets)
-    areas = {label: run.marks[f"auroc_{label}"] for label in labels}
-    drawn = [
-        ("ROC, each class against the rest", figures.roc_figure(curves, areas)),
-        ("Confusion", figures.confusion_figure(matrix, labels)),
-        ("Reliability", figures.reliability_figure(table, run.marks["ece"])),
-    ]
-    if run.history:
-        losses = {"train_loss": "training", "validation_loss": "validation"}
-        ranks = {"validation_auroc_macro": "AUROC, macro", "validation_accuracy": "accuracy"}
-        drawn += [
-            ("Loss", figures.history_figure(run.history, losses, "loss")),
-            ("Validation", figures.history_figure(run.history, ranks, "on the validation split")),
-        ]
-    return [(title, _picture(figures.svg(figure))) for title, figure in drawn]
+    from deeplense.data.loader import Loader
+    from deeplense.models.attribution import attribute
+    from deeplense.models.network import Network
+    from deeplense.pages.explained import CONVERGENCE, SIGNAL, Group
 
-
-def _picture(svg: str) -> str:
-    return _data_uri("image/svg+xml", svg.encode())
-
-
-def _data_uri(kind: str, content: bytes) -> str:
-    from base64 import b64encode
-
-    return f"data:{kind};base64,{b64encode(content).decode()}"
-
-
-def _thumbnail(mistake: Mistake) -> str:
-    from deeplense.metrics.figures import image_png
-
-    return _data_uri("image/png", image_png(mistake.image))
-
-
-def _count(number: Any) -> str:
-    return f"{number:,}" if isinstance(number, int) else "–"
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+    dataset, truth, rows = where
+    if not isinstance(model.network, Network):
+        raise InvalidOption(
+            f"{run.folder.id} is no backbone with a head", "a classifier to be explained", "leave out --attribution"
+        )
+    images, classes = Loader(dataset, rows[chosen], model.labels, model.crop).in_memory(), torch.from_numpy(predicted)
+    pieces = [slice(first, first + AT_ONCE) for first in range(0, len(chosen), AT_ONCE)]
+    parts = [attribute(model.network, model.normalisation(images[some]), classes[some]) for some in pieces]
+    attributions = {name: torch.cat([part[name] for part in parts])[:, 0].numpy() for name in parts[0]}
+    truths = {}
+    if truth is not None and truth.lumpy:
+        maps = zip((CONVERGENCE, SIGNAL), truth.maps(rows[chosen], model.crop), strict=True)
+        truths = {name: map_[:, 0].numpy() for name, map_ in maps if bool(map_.isfinite().all())}
+    ids, answers = [run.ids[k] for k in chosen], [run.labels[k] for k in predicted]
+    right = bool(predicted[0] == run.targets[chosen[0]])
+    label = run.labels[run.targets[chosen[0]]]
+    return Group(label, right, ids, answers, images.numpy(), attributions, truths)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from deeplense.core.errors import CorruptFile, MissingFile
-from deeplense.core.files import CannotWrite, alone, atomic, read_json, remove_leftovers, sha256, write_json
+from deeplense.core.files import CannotWrite, alone, atomic, claimed, read_json, remove_leftovers, sha256, write_json
 
 OLD = '{"old": true}\n'
 
@@ -170,6 +170,14 @@ def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
         assert other.poll() is None, "the second process went in while the first was there"
     assert other.communicate(timeout=60) is not None and other.returncode == 0
     assert list(tmp_path.iterdir()) == [], "the lock left something behind"
+
+
+def test_a_claimed_folder_is_nobody_elses_until_the_block_ends(tmp_path: Path) -> None:
+    code = "with claimed(path) as mine: print(mine)"
+    with claimed(tmp_path / "new") as mine:
+        assert mine
+        assert in_another_process(code, tmp_path / "new").stdout.strip() == "False"
+    assert in_another_process(code, tmp_path / "new").stdout.strip() == "True"
 
 
 def test_a_killed_holder_lets_go(tmp_path: Path) -> None:

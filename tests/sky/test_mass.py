@@ -9,8 +9,11 @@ import pytest
 import torch
 from jaxtyping import TypeCheckError
 
+from deeplense.sky.circular import SIS, PointMass
 from deeplense.sky.ellipticity import ellipticity
 from deeplense.sky.mass import SIE, PointMasses, Shear, Tabulated, split_columns
+from deeplense.sky.subhaloes import Subhaloes
+from deeplense.sky.vortex import Vortex
 
 RNG = np.random.default_rng(0)
 X, Y = (torch.from_numpy(values) for values in RNG.uniform(-3, 3, (2, 1, 500)))
@@ -147,3 +150,34 @@ def test_a_table_gives_back_the_deflection_it_was_made_of() -> None:
 def test_annotated_shapes_are_checked_while_tests_run() -> None:
     with pytest.raises(TypeCheckError):
         PointMasses(torch.zeros(2, 3), torch.zeros(2, 4), torch.zeros(2, 3))
+
+
+def column(*values: float) -> torch.Tensor:
+    return torch.tensor(values, dtype=torch.float64)[:, None, None, None]
+
+
+POINT_LENSES = {
+    "PointMass": PointMass(column(0.3, 0.4), column(0.1, -0.5), 0.2),
+    "PointMasses": PointMasses(*torch.rand(3, 2, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))),
+    "Vortex": Vortex(column(0.3, 0.3), column(0.7, 1.5), column(0.6, 1.0), column(0.8, 0.0), 0.1, -0.3, n_beads=11),
+    "Subhaloes": Subhaloes(
+        PointMass, {name: torch.full((2, 3), 0.2, dtype=torch.float64) for name in ("theta_E", "center_x", "center_y")}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", POINT_LENSES)
+def test_the_points_of_a_lens_are_all_of_it(name: str) -> None:
+    lens = POINT_LENSES[name]
+    points = lens.points()
+    assert points is not None
+    same = PointMasses(torch.sqrt(points[0]), *points[1:])
+    for wanted, found in zip(lens.deflection(X, Y), same.deflection(X, Y), strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+def test_extended_lenses_have_no_points() -> None:
+    haloes = Subhaloes(SIS, {name: torch.ones(2, 3) for name in ("theta_E", "center_x", "center_y")})
+    empty = Subhaloes(PointMass, {name: torch.ones(2, 0) for name in ("theta_E", "center_x", "center_y")})
+    for lens in (SIE(1.0), Shear(0.1), SIS(1.0), haloes, empty):
+        assert lens.points() is None

@@ -80,8 +80,8 @@ def test_every_mark_comes_with_and_without_interval(task: Classify) -> None:
     answers, targets = task.answers(logits).numpy(), batch.target.numpy()
     marks, intervals = task.marks(answers, targets), task.marks_with_intervals(answers, targets)
     names = {"accuracy", "auroc_macro", "auroc_micro", "ece", *(f"auroc_{label}" for label in task.labels)}
-    assert set(marks) == set(intervals) == names and task.primary_metric in names
-    for name, interval in intervals.items():
+    assert set(marks) == names and set(intervals) == names | {"nll"} and task.primary_metric in names
+    for name, interval in ((name, intervals[name]) for name in marks):
         assert interval.value == pytest.approx(marks[name]) and interval.n == 30
         assert interval.low <= interval.value <= interval.high
 
@@ -107,3 +107,28 @@ def test_columns_name_the_most_probable_class(task: Classify) -> None:
 def test_fewer_than_two_classes_are_no_task(labels: tuple[str, ...]) -> None:
     with pytest.raises(InvalidDataset, match=str(len(labels))):
         Classify(labels)
+
+
+def test_a_temperature_adds_what_it_changes(task: Classify) -> None:
+    logits, batch = outputs(task, 300)
+    answers, targets = task.answers(3 * logits).numpy(), batch.target.numpy()
+    temperature = task.temperature(answers, targets)
+    assert temperature is not None and temperature > 1
+    plain, scaled = (task.marks_with_intervals(answers, targets, value) for value in (None, temperature))
+    assert set(scaled) - set(plain) == {"ece_scaled", "nll_scaled"}
+    assert {name: scaled[name] for name in plain} == plain, "the areas and the rest stay as they are"
+    assert scaled["nll_scaled"].value < scaled["nll"].value
+
+
+def test_sensitivity_has_a_row_for_each_class_that_has_strengths_and_each_other_one(task: Classify) -> None:
+    logits, batch = outputs(task, 600)
+    answers, targets = task.answers(logits).numpy(), batch.target.numpy()
+    strength = np.where(targets == 1, np.arange(600.0), np.nan)
+    same = np.where(targets == 1, 3e10, np.nan)
+    table = task.sensitivity(answers, targets, {"mass": strength, "same": same})
+    others = [label for label in task.labels if label != task.labels[1]]
+    assert list(zip(table["class"], table["against"], strict=True)) == [
+        (task.labels[1], other) for other in others for _ in range(8)
+    ], "one strength for all is no curve"
+    assert set(table["quantity"]) == {"mass"} and sum(table["positives"]) == len(others) * (targets == 1).sum()
+    assert task.sensitivity(answers, targets, {}) == {}

@@ -112,11 +112,7 @@ def alone(folder: Path) -> Iterator[None]:
     CannotWrite
         When the folder cannot be made.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        handle = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise _refused(folder, error) from error
+    handle = _opened(folder)
     try:
         if not _try_to_lock(handle):
             note(f"waiting for another process that writes {folder}")
@@ -124,6 +120,34 @@ def alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[bool]:
+    """Make `folder` and yield whether it is this process's until the block ends; False where another one holds it.
+
+    A file system that knows no locks is taken as free.
+
+    Raises
+    ------
+    CannotWrite
+        When the folder cannot be made.
+    """
+    handle = _opened(folder)
+    try:
+        yield _try_to_lock(handle)
+    finally:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_UN)  # also where a child process has a copy of the handle
+        os.close(handle)
+
+
+def _opened(folder: Path) -> int:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise _refused(folder, error) from error
 
 
 def _try_to_lock(handle: int) -> bool:

@@ -50,6 +50,21 @@ class RunFolder:
         return self.path / "predictions.parquet"
 
     @property
+    def calibration(self) -> Path:
+        """The temperature that was fitted on the validation split: `temperature, split, n`."""
+        return self.path / "calibration.json"
+
+    @property
+    def truth(self) -> Path:
+        """What is known of the substructure of simulated test images: `id, label`, strengths."""
+        return self.path / "truth.parquet"
+
+    @property
+    def sensitivity(self) -> Path:
+        """Area under the ROC curve of each class against that without substructure, in bins of strength."""
+        return self.path / "sensitivity.csv"
+
+    @property
     def report(self) -> Path:
         """The HTML page."""
         return self.path / "report.html"

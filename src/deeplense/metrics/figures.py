@@ -16,7 +16,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Figure
 from matplotlib.image import imsave
 from matplotlib.ticker import MaxNLocator
 
@@ -31,7 +31,9 @@ SHADES = LinearSegmentedColormap.from_list("deeplense", ["#f4f8fb", "#7fb3d3", "
 Arguments = ParamSpec("Arguments")
 
 
-def _styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """Return a drawing function that draws in the common look."""
+
     @wraps(draw)
     def wrapped(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
         with matplotlib.rc_context(STYLE):
@@ -40,7 +42,7 @@ def _styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
     return wrapped
 
 
-@_styled
+@styled
 def roc_figure(curves: Mapping[str, RocCurve], areas: Mapping[str, Interval]) -> Figure:
     """Return the ROC curve of each class against the rest, areas with their intervals in the legend.
 
@@ -51,10 +53,10 @@ def roc_figure(curves: Mapping[str, RocCurve], areas: Mapping[str, Interval]) ->
     areas
         Class name → area under it.
     """
-    figure, axes = _canvas()
+    figure, axes = canvas()
     axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
     lines = [
-        axes.plot(curve.false_positive_rate, curve.true_positive_rate, **_look(k))[0]
+        axes.plot(curve.false_positive_rate, curve.true_positive_rate, **look(k))[0]
         for k, curve in enumerate(curves.values())
     ]
     axes.set(xlim=(-0.015, 1.015), ylim=(-0.015, 1.015), aspect="equal")
@@ -66,6 +68,44 @@ def roc_figure(curves: Mapping[str, RocCurve], areas: Mapping[str, Interval]) ->
     return figure
 
 
+@styled
+def roc_comparison_figure(curves: Mapping[str, Mapping[str, RocCurve]], areas: Mapping[str, Interval]) -> Figure:
+    """Return one panel per class, in it the ROC curve of each method, with a legend for all.
+
+    Parameters
+    ----------
+    curves
+        Class name → method → curve; every class has the same methods.
+    areas
+        Method → its macro area, for the legend.
+    """
+    rows = -(-len(areas) // 2)
+    figure = blank((max(2, len(curves)) * SIZE[0], SIZE[1] + 0.3 + 0.16 * rows))
+    figure.set_layout_engine("constrained", h_pad=0.08)
+    lines = []
+    for axes, (label, methods) in zip(np.ravel(figure.subplots(1, len(curves))), curves.items(), strict=True):
+        axes.plot([0, 1], [0, 1], color=FAINT, linewidth=0.8, linestyle=":")
+        thin = [_thinned(curve) for curve in methods.values()]
+        lines = [
+            axes.plot(curve.false_positive_rate, curve.true_positive_rate, **look(k) | {"linewidth": 1.2})[0]
+            for k, curve in enumerate(thin)
+        ]
+        axes.set(xlim=(-0.015, 1.015), ylim=(-0.015, 1.015), aspect="equal", title=short(label, 30))
+        axes.set(xlabel="false positive rate", ylabel="true positive rate")
+        _enlarge_corner(axes, thin)
+    names = [f"{short(name, 46)}  {area}" for name, area in areas.items()]
+    figure.legend(lines, names, loc="outside lower center", ncols=2, title="macro AUROC [95 % interval]")
+    return figure
+
+
+def _thinned(curve: RocCurve, steps: int = 1000) -> RocCurve:
+    """Return the curve with at most so many points, evenly spaced along it."""
+    way = np.floor((curve.false_positive_rate + curve.true_positive_rate) * steps / 2)
+    kept = np.append(True, np.diff(way) > 0)
+    kept[-1] = True
+    return RocCurve(curve.false_positive_rate[kept], curve.true_positive_rate[kept], curve.threshold[kept])
+
+
 def _enlarge_corner(axes: Axes, curves: Sequence[RocCurve]) -> None:
     # Where false positives and misses are equally rare lies the bend of a curve: four times that shows it.
     bends = [np.maximum(curve.false_positive_rate, 1 - curve.true_positive_rate).min() for curve in curves]
@@ -74,12 +114,12 @@ def _enlarge_corner(axes: Axes, curves: Sequence[RocCurve]) -> None:
         return
     inset = axes.inset_axes((0.4, 0.42, 0.57, 0.5), xlim=(0, side), ylim=(1 - side, 1))
     for k, curve in enumerate(curves):
-        inset.plot(curve.false_positive_rate, curve.true_positive_rate, **_look(k) | {"linewidth": 1.2})
+        inset.plot(curve.false_positive_rate, curve.true_positive_rate, **look(k) | {"linewidth": 1.2})
     inset.set_xticks([0, side / 2, side], ["0", f"{side / 2:g}", f"{side:g}"], fontsize=6.5)
     inset.set_yticks([1 - side, 1 - side / 2, 1], [f"{1 - side:g}", f"{1 - side / 2:g}", "1"], fontsize=6.5)
 
 
-@_styled
+@styled
 def confusion_figure(matrix: Integers, labels: Sequence[str]) -> Figure:
     """Return the confusion matrix: fractions of each true class, with the counts below.
 
@@ -90,7 +130,7 @@ def confusion_figure(matrix: Integers, labels: Sequence[str]) -> Figure:
     labels
         K class names.
     """
-    figure, axes = _canvas()
+    figure, axes = canvas()
     fractions = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
     classes = len(labels)
     axes.pcolormesh(fractions, cmap=SHADES, vmin=0, vmax=1, edgecolors="white", linewidth=2 if classes <= 12 else 0)
@@ -108,7 +148,7 @@ def confusion_figure(matrix: Integers, labels: Sequence[str]) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def reliability_figure(table: ReliabilityTable, error: Interval) -> Figure:
     """Return accuracy against confidence, with Wilson's 95 % interval per bin, above the histogram of confidences.
 
@@ -119,7 +159,7 @@ def reliability_figure(table: ReliabilityTable, error: Interval) -> Figure:
     error
         Expected calibration error.
     """
-    figure = _figure(SIZE)
+    figure = blank(SIZE)
     upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     full = np.flatnonzero(table.count)
     right = table.accuracy[full]
@@ -138,7 +178,7 @@ def reliability_figure(table: ReliabilityTable, error: Interval) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def history_figure(history: Sequence[Mapping[str, float]], curves: Mapping[str, str], ylabel: str) -> Figure:
     """Return numbers against the epoch.
 
@@ -151,12 +191,12 @@ def history_figure(history: Sequence[Mapping[str, float]], curves: Mapping[str, 
     ylabel
         What the numbers are.
     """
-    figure, axes = _canvas()
+    figure, axes = canvas()
     present = [(key, name) for key, name in curves.items() if any(key in record for record in history)]
     for k, (key, name) in enumerate(present):
         points = [(record.get("epoch", place), record[key]) for place, record in enumerate(history, 1) if key in record]
         marker = "o" if len(points) <= 20 else ""
-        axes.plot(*zip(*points, strict=True), label=name, marker=marker, markersize=3, **_look(k))
+        axes.plot(*zip(*points, strict=True), label=name, marker=marker, markersize=3, **look(k))
     axes.set(xlabel="epoch", ylabel=ylabel)
     axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     values = [record[key] for key, _ in present for record in history if key in record]
@@ -169,7 +209,7 @@ def history_figure(history: Sequence[Mapping[str, float]], curves: Mapping[str, 
     return figure
 
 
-@_styled
+@styled
 def comparison_figure(marks: Mapping[str, Interval], xlabel: str) -> Figure:
     """Return one mark of several runs side by side, each a point with its 95 % interval.
 
@@ -180,7 +220,7 @@ def comparison_figure(marks: Mapping[str, Interval], xlabel: str) -> Figure:
     xlabel
         What the mark is.
     """
-    figure = _figure((4.8, 0.75 + 0.26 * len(marks)))
+    figure = blank((4.8, 0.75 + 0.26 * len(marks)))
     axes = figure.add_subplot()
     rows = np.arange(len(marks))
     values = list(marks.values())
@@ -195,7 +235,7 @@ def comparison_figure(marks: Mapping[str, Interval], xlabel: str) -> Figure:
     return figure
 
 
-@_styled
+@styled
 def image_grid(images: Floats, captions: Sequence[str], columns: int = 6, inches: float = 1.2) -> Figure:
     """Return a sheet of images, each stretched by itself, with its caption below.
 
@@ -212,7 +252,7 @@ def image_grid(images: Floats, captions: Sequence[str], columns: int = 6, inches
     """
     columns = max(1, min(columns, len(images)))
     rows = -(-len(images) // columns)
-    figure = _figure((columns * inches, max(1, rows) * (inches + 0.3)))
+    figure = blank((columns * inches, max(1, rows) * (inches + 0.3)))
     for place, (image, caption) in enumerate(zip(images, captions, strict=True), 1):
         axes = figure.add_subplot(rows, columns, place)
         axes.imshow(stretched(image), cmap="gray", vmin=0, vmax=1, interpolation="nearest")
@@ -252,16 +292,19 @@ def png(figure: Figure, dots_per_inch: int = 200) -> bytes:
     return buffer.getvalue()
 
 
-def _figure(size: tuple[float, float]) -> Figure:
+def blank(size: tuple[float, float]) -> Figure:
+    """Return an empty figure [inch]."""
     figure = Figure(figsize=size)
     FigureCanvasAgg(figure)
     return figure
 
 
-def _canvas() -> tuple[Figure, Axes]:
-    figure = _figure(SIZE)
+def canvas() -> tuple[Figure, Axes]:
+    """Return a figure of the common size with one pair of axes."""
+    figure = blank(SIZE)
     return figure, figure.add_subplot()
 
 
-def _look(place: int) -> dict[str, Any]:
+def look(place: int) -> dict[str, Any]:
+    """Return colour and dashes of the k-th line."""
     return {"color": COLOURS[place % len(COLOURS)], "linestyle": DASHES[place % len(DASHES)]}

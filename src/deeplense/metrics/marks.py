@@ -12,6 +12,7 @@ from deeplense.core.errors import InvalidOption
 from deeplense.metrics import calibration, classification, ranking
 from deeplense.metrics.classification import Floats, Integers
 from deeplense.metrics.intervals import RESAMPLES, Interval, basic, bca, bootstrap, wilson
+from deeplense.metrics.temperature import nll_per_image
 
 FEW = 10  # images: with fewer in a class, resampling them says little
 
@@ -114,6 +115,85 @@ def classification_marks(
     perfect = calibration.calibrated_replicates(values, truth, seed, resamples)
     ends["ece"] = _ece_ends(points["ece"], points["accuracy"], replicates[:, -1], perfect, images)
     return {name: Interval(value, *ends[name], images) for name, value in points.items()}
+
+
+def ece_mark(probabilities: ArrayLike, targets: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Return the expected calibration error with the interval that `classification_marks` gives it; same arguments."""
+    values, truth = classification.checked(probabilities, targets)
+    gaps, value = calibration.gaps(values, truth), calibration.ece(values, truth)
+    replicates = bootstrap(partial(_resampled, (), gaps), truth, seed, resamples)[:, -1]
+    perfect = calibration.calibrated_replicates(values, truth, seed, resamples)
+    ends = _ece_ends(value, classification.accuracy(values, truth), replicates, perfect, len(truth))
+    return Interval(value, *ends, len(truth))
+
+
+def nll_mark(probabilities: ArrayLike, targets: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Return the mean negative log-likelihood [nat] with its BCa bootstrap interval.
+
+    Parameters
+    ----------
+    probabilities
+        [N, K] probability of each class.
+    targets
+        [N] index of the true class.
+    seed
+        Seed of the resampling.
+    resamples
+        Number of bootstrap resamples.
+
+    Raises
+    ------
+    InvalidOption, InvalidDataset
+        See `classification.checked`.
+    """
+    return mean_mark(nll_per_image(probabilities, targets), np.asarray(targets), seed, resamples)
+
+
+def mean_mark(values: Floats, strata: Integers, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Return the mean of one number per image with its BCa bootstrap interval.
+
+    Parameters
+    ----------
+    values
+        [N].
+    strata
+        [N] group of each image, within which images are resampled.
+    seed
+        Seed of the resampling.
+    resamples
+        Number of bootstrap resamples.
+    """
+    value, images = float(values.mean()), len(values)
+    replicates = bootstrap(lambda weights: (weights @ values)[:, None] / images, strata, seed, resamples)[:, 0]
+    return Interval(value, *bca(value, replicates, values / images, strata), images)
+
+
+def auroc_mark(scores: ArrayLike, positive: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Return the area under one ROC curve with the interval that `classification_marks` gives such areas.
+
+    Parameters
+    ----------
+    scores
+        [N] higher means more likely positive.
+    positive
+        [N] truth, boolean or 0/1.
+    seed
+        Seed of the resampling.
+    resamples
+        Number of bootstrap resamples.
+
+    Raises
+    ------
+    InvalidOption, InvalidDataset
+        See `ranking.placements`.
+    """
+    truth = np.asarray(positive).astype(np.int64)
+    found = ranking.placements(scores, truth)
+    value, images = ranking.area(found), len(truth)
+    pairs = int(min(truth.sum(), images - truth.sum()))
+    replicates = bootstrap(lambda weights: ranking.resampled_area(found, weights)[:, None], truth, seed, resamples)
+    ends = _area_ends(value, pairs, replicates[:, 0], ranking.influence(found, images), truth)
+    return Interval(value, *ends, images)
 
 
 def _resampled(found: Sequence[ranking.Placements], gaps: Floats, weights: Floats) -> NDArray[np.float64]:

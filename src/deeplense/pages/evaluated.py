@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from pyarrow import csv
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
@@ -20,6 +21,7 @@ from deeplense.core.files import read_json
 from deeplense.core.run_folder import RunFolder
 from deeplense.metrics.classification import checked, require_every_class
 from deeplense.metrics.intervals import Interval
+from deeplense.metrics.sensitivity import SensitivityBin
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,26 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class Sensitivity:
+    """How well a class is told from another, by one measure of its strength.
+
+    Parameters
+    ----------
+    label, against
+        The two classes.
+    quantity
+        Name of the strength: `substructure_snr`, `subhalo_mass` [solar masses], `axion_mass` [eV].
+    bins
+        From weak to strong.
+    """
+
+    label: str
+    against: str
+    quantity: str
+    bins: list[SensitivityBin]
+
+
+@dataclass(frozen=True)
 class EvaluatedRun:
     """All that is known of a run and how it did.
 
@@ -71,6 +93,12 @@ class EvaluatedRun:
         [N] index of the true class.
     mistakes
         The most confident ones; None where none were stored, empty where there are none.
+    ids
+        [N] names of the images of its own test split.
+    temperature
+        Fitted on the validation split; None where none was.
+    sensitivity
+        One per class and strength; empty where the images are not simulated.
     """
 
     folder: RunFolder
@@ -82,15 +110,13 @@ class EvaluatedRun:
     probabilities: NDArray[np.float32]
     targets: NDArray[np.int64]
     mistakes: list[Mistake] | None
+    ids: tuple[str, ...] = ()
+    temperature: float | None = None
+    sensitivity: tuple[Sensitivity, ...] = ()
 
 
 def read_evaluated(folder: RunFolder) -> EvaluatedRun:
     """Return the content of a run folder.
-
-    Parameters
-    ----------
-    folder
-        The run folder.
 
     Raises
     ------
@@ -108,7 +134,7 @@ def read_evaluated(folder: RunFolder) -> EvaluatedRun:
         raise CorruptFile(folder.path / "history.json", "not a list of records", "one record of numbers per epoch")
     marks = _marks(folder, labels)
     others = [RunFolder(path.parent) for path in sorted(folder.path.glob("*/metrics.json"))]
-    probabilities, targets = _predictions(folder, labels)
+    ids, probabilities, targets = _predictions(folder, labels)
     return EvaluatedRun(
         folder=folder,
         config=config,
@@ -119,7 +145,27 @@ def read_evaluated(folder: RunFolder) -> EvaluatedRun:
         probabilities=probabilities,
         targets=targets,
         mistakes=_mistakes(folder.path),
+        ids=ids,
+        temperature=read_temperature(folder),
+        sensitivity=_sensitivity(folder.sensitivity),
     )
+
+
+def read_temperature(folder: RunFolder) -> float | None:
+    """Return the temperature of a run, or None where none was fitted.
+
+    Raises
+    ------
+    CorruptFile
+        When its file is not what `evaluate` writes.
+    """
+    if not folder.calibration.is_file():
+        return None
+    found = read_json(folder.calibration)
+    value = found.get("temperature") if isinstance(found, dict) else None
+    if isinstance(value, int | float) and math.isfinite(value) and value > 0:
+        return float(value)
+    raise _unsound(folder.calibration, f"the temperature {value!r}", "a positive number")
 
 
 def _is_number(value: object) -> bool:
@@ -149,7 +195,9 @@ def _interval(mark: Mapping[str, float]) -> Interval:
     return found
 
 
-def _predictions(folder: RunFolder, labels: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _predictions(
+    folder: RunFolder, labels: Sequence[str]
+) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.int64]]:
     path, columns = folder.predictions, [f"p_{label}" for label in labels]
     if not path.is_file():
         raise MissingFile(
@@ -157,14 +205,15 @@ def _predictions(folder: RunFolder, labels: Sequence[str]) -> tuple[NDArray[np.f
         )
     try:
         table = pq.read_table(path)
+        ids = tuple(map(str, table["id"].to_pylist()))
         values = np.stack([table[name].to_numpy().astype(np.float32) for name in columns], axis=1)
         truth = np.array([labels.index(label) for label in table["label"].to_pylist()], np.int64)
         checked(values, truth)
         require_every_class(truth, labels)
     except (OSError, KeyError, ValueError, TypeError, pa.ArrowException, DeepLenseError) as error:
         found = error.found if isinstance(error, DeepLenseError) else str(error).split("\n", 1)[0][:200]
-        raise _unsound(path, found, f"the columns label, {', '.join(columns)}") from error
-    return values, truth
+        raise _unsound(path, found, f"the columns id, label, {', '.join(columns)}") from error
+    return ids, values, truth
 
 
 def _mistakes(folder: Path) -> list[Mistake] | None:
@@ -184,3 +233,16 @@ def _mistakes(folder: Path) -> list[Mistake] | None:
         ]
     except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
         raise _unsound(pixels, f"not the images of {listing.name} ({error})", "[M, C, H, W]: one per row") from error
+
+
+def _sensitivity(path: Path) -> tuple[Sensitivity, ...]:
+    if not path.is_file():
+        return ()
+    curves: dict[tuple[str, str, str], list[SensitivityBin]] = {}
+    try:
+        for row in csv.read_csv(path).to_pylist():
+            which = str(row["class"]), str(row["against"]), str(row["quantity"])
+            curves.setdefault(which, []).append(SensitivityBin.from_mapping(row))
+    except (OSError, KeyError, TypeError, ValueError, pa.ArrowException) as error:
+        raise _unsound(path, f"not a table of sensitivities ({error})", "class, against, quantity, bins") from error
+    return tuple(Sensitivity(*key, bins) for key, bins in curves.items())

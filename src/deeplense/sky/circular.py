@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from deeplense.sky.ellipticity import Value
-from deeplense.sky.mass import MassProfile
+from deeplense.sky.mass import MassProfile, Points
 
 CORE = 1e-9  # arcsec: within this distance of its centre a singular profile is regular
 
@@ -52,6 +52,12 @@ class PointMass(MassProfile):
     def convergence(self, x: Tensor, y: Tensor) -> Tensor:
         """Return 0: all mass sits in the point."""
         return torch.zeros_like(self.theta_E * (x - self.center_x + y - self.center_y))
+
+    def points(self) -> Points | None:
+        """Return the mass itself."""
+        nothing = 0 * (torch.as_tensor(self.theta_E) + self.center_x + self.center_y)  # in the shape of all three
+        theta_E, x, y = ((nothing + value).reshape(-1, 1) for value in (self.theta_E, self.center_x, self.center_y))
+        return theta_E**2, x, y
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from deeplense.sky.ellipticity import TINY, Value, bounded
 
 BLOCK = 25  # point masses that are summed in one formula
+Points = tuple[Float[Tensor, "B K"], Float[Tensor, "B K"], Float[Tensor, "B K"]]
 SMALL, TERMS = 1e-2, 8  # below SMALL, TERMS terms of a series are exact in float64
 
 
@@ -32,6 +33,13 @@ class MassProfile(ABC):
 
     def blocks(self) -> list[MassProfile] | None:
         """Return profiles of one size that add up to this one, where it is a sum too long for one formula."""
+        return None
+
+    def points(self) -> Points | None:
+        """Return the point masses it consists of, θ_E² [arcsec²] and positions [arcsec]; None of a smooth profile.
+
+        A point has the mass π θ_E² Σ_cr, which `convergence` leaves out.
+        """
         return None
 
 
@@ -143,6 +151,10 @@ class PointMasses(MassProfile):
     def convergence(self, x: Tensor, y: Tensor) -> Tensor:
         """Return 0: all mass sits in the points."""
         return torch.zeros_like(self.theta_E.sum(1)[:, None, None, None] + x + y)
+
+    def points(self) -> Points | None:
+        """Return the masses."""
+        return self.theta_E**2, self.center_x, self.center_y
 
 
 @dataclass(frozen=True)

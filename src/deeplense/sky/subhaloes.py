@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deeplense.sky.mass import MassProfile, split_columns
+from deeplense.sky.mass import MassProfile, Points, split_columns
 
 BLOCK = 5  # haloes that are summed in one formula
 STRENGTHS = ("theta_E", "alpha_Rs")
@@ -61,6 +61,15 @@ class Subhaloes(MassProfile):
         for halo in self._haloes():
             total = total + halo.convergence(x, y)
         return total
+
+    def points(self) -> Points | None:
+        """Return the haloes where they are points; None where they are extended, or there is none."""
+        parts = [halo.points() for halo in self._haloes()]
+        found = [part for part in parts if part is not None]
+        if not found or len(found) < len(parts):
+            return None
+        theta_E2, x, y = (torch.cat(columns, dim=1) for columns in zip(*found, strict=True))
+        return theta_E2, x, y
 
     def _haloes(self) -> list[MassProfile]:
         """Return the k-th halo of every image as one profile with parameters of shape [B, 1, 1, 1], for each k."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deeplense.sky.ellipticity import TINY, Value, polar_angle
-from deeplense.sky.mass import MassProfile
+from deeplense.sky.mass import MassProfile, Points
 
 # of ψ(z + ½) − log z in 1/z²: −B_2k(½) / (2k)
 SERIES = (1 / 24, -7 / 960, 31 / 8064, -127 / 30720, 511 / 67584, -1414477 / 67092480, 8191 / 98304)
@@ -59,6 +59,17 @@ class Vortex(MassProfile):
     def convergence(self, x: Tensor, y: Tensor) -> Tensor:
         """Return 0: all mass sits in the beads."""
         return torch.zeros_like(self.half_length * (x + y))
+
+    def points(self) -> Points | None:
+        """Return the beads."""
+        length, cos, sin = (v.reshape(-1, 1) for v in (self.half_length, self.direction_x, self.direction_y))
+        along = length * torch.linspace(-1, 1, self.n_beads, dtype=length.dtype, device=length.device)
+        center_x, center_y, theta_E = (
+            torch.as_tensor(v, dtype=length.dtype, device=length.device).reshape(-1, 1)
+            for v in (self.center_x, self.center_y, self.theta_E)
+        )
+        strength = (theta_E**2 / self.n_beads).expand_as(along)
+        return strength, center_x + along * cos, center_y + along * sin
 
 
 def _inverse_sum(u_re: Tensor, u_im: Tensor, n: int) -> Complex:

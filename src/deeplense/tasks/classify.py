@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
+from itertools import permutations
 from typing import Any, ClassVar
 
 import numpy as np
 import torch.nn.functional as F
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor, nn
 
 from deeplense.core.errors import InvalidDataset
 from deeplense.data.loader import Batch
 from deeplense.metrics.intervals import Interval
-from deeplense.metrics.marks import classification_marks, point_marks
+from deeplense.metrics.marks import classification_marks, ece_mark, nll_mark, point_marks
 from deeplense.metrics.ranking import roc_curve
+from deeplense.metrics.sensitivity import pair_scores, sensitivity_curve
+from deeplense.metrics.temperature import fit_temperature, logits_of, tempered
 from deeplense.models.network import ModelChoice, build_network
 from deeplense.tasks.task import TASKS, Task
 
@@ -43,7 +46,9 @@ class Classify(Task):
 
     def network(self, image_shape: tuple[int, int, int], settings: Mapping[str, Any]) -> nn.Module:
         """Return a backbone with a head of one logit per class."""
-        choice = ModelChoice(**{field.name: settings[field.name] for field in fields(ModelChoice)})
+        choice = ModelChoice(
+            **{field.name: settings[field.name] for field in fields(ModelChoice) if field.name in settings}
+        )
         return build_network(choice, image_shape, len(self.labels))
 
     def loss(self, output: Float[Tensor, "B K"], batch: Batch) -> Float[Tensor, " B"]:
@@ -59,10 +64,21 @@ class Classify(Task):
         return point_marks(answers, targets, self.labels)
 
     def marks_with_intervals(
-        self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]
+        self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"], temperature: float | None = None
     ) -> dict[str, Interval]:
-        """Return the same with bootstrap intervals."""
-        return classification_marks(answers, targets, self.labels, seed=0)
+        """Return the same with intervals, and the negative log-likelihood; with a temperature, both calibrations.
+
+        The areas are those of the answers as they are: with three classes or more, a temperature changes them a little.
+        """
+        marks = classification_marks(answers, targets, self.labels) | {"nll": nll_mark(answers, targets)}
+        if temperature is not None:
+            scaled = tempered(answers, temperature)
+            marks |= {"ece_scaled": ece_mark(scaled, targets), "nll_scaled": nll_mark(scaled, targets)}
+        return marks
+
+    def temperature(self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]) -> float | None:
+        """Return the temperature of the largest likelihood."""
+        return fit_temperature(logits_of(answers), targets)
 
     def columns(self, answers: Float32[np.ndarray, "N K"]) -> dict[str, Any]:
         """Return the most probable class and every probability."""
@@ -81,3 +97,22 @@ class Classify(Task):
         for name in ("false_positive_rate", "true_positive_rate", "threshold"):
             columns[name] = np.concatenate([getattr(curve, name) for curve in curves.values()])
         return {"roc": columns}
+
+    def sensitivity(
+        self,
+        answers: Float32[np.ndarray, "N K"],
+        targets: Int64[np.ndarray, " N"],
+        strengths: Mapping[str, Float64[np.ndarray, " N"]],
+    ) -> dict[str, list[Any]]:
+        """Return the AUROC of each class against each other one in bins of strength, by the ratio of probabilities."""
+        rows: list[dict[str, Any]] = []
+        for (k, label), (j, against) in permutations(enumerate(self.labels), 2):
+            scores = pair_scores(answers, k, j)
+            for name, values in strengths.items():
+                chosen = (targets == k) & np.isfinite(values)
+                if len(np.unique(values[chosen])) < 2:
+                    continue
+                where = {"class": label, "against": against, "quantity": name}
+                curve = sensitivity_curve(scores[chosen], values[chosen], scores[targets == j])
+                rows += [where | one.as_dict() for one in curve]
+        return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}

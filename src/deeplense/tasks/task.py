@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor, nn
 
 from deeplense.core.registry import Registry
@@ -44,9 +44,9 @@ class Task(ABC):
 
     @abstractmethod
     def marks_with_intervals(
-        self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]
+        self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"], temperature: float | None = None
     ) -> dict[str, Interval]:
-        """Return every mark with its 95 % interval: for the test split."""
+        """Return every mark with its 95 % interval, for the test split; with a temperature, calibration after it."""
 
     @abstractmethod
     def columns(self, answers: Float32[np.ndarray, "N K"]) -> dict[str, Any]:
@@ -57,6 +57,27 @@ class Task(ABC):
         self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]
     ) -> dict[str, dict[str, Sequence[Any] | np.ndarray]]:
         """Return what else is worth keeping of an evaluation: name of a table → its columns."""
+
+    def temperature(self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]) -> float | None:
+        """Return the temperature that makes probabilities honest, fitted on validation; None for other answers."""
+        return None
+
+    def sensitivity(
+        self,
+        answers: Float32[np.ndarray, "N K"],
+        targets: Int64[np.ndarray, " N"],
+        strengths: Mapping[str, Float64[np.ndarray, " N"]],
+    ) -> dict[str, list[Any]]:
+        """Return, as columns of a table, how well each class is told from each other one, by strength of its signal.
+
+        Parameters
+        ----------
+        answers, targets
+            As in `marks`.
+        strengths
+            What makes a signal strong, by name; NaN where an image has none, or it is not known.
+        """
+        return {}
 
 
 TASKS: Registry[type[Task]] = Registry("task", "deeplense.tasks")
