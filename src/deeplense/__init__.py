@@ -9,6 +9,7 @@ Each verb is a function that takes its options as keywords, the same as the flag
 >>> page = deeplense.report(runs=[str(run)])  # doctest: +SKIP
 """
 
+from deeplense.benchmark import BenchmarkOptions, benchmark
 from deeplense.core.errors import DeepLenseError
 from deeplense.describe import info, montage
 from deeplense.evaluate import EvaluateOptions, evaluate
@@ -19,6 +20,7 @@ from deeplense.train import TrainOptions, train
 from deeplense.version import __version__
 
 __all__ = [
+    "BenchmarkOptions",
     "DeepLenseError",
     "EvaluateOptions",
     "PredictOptions",
@@ -26,6 +28,7 @@ __all__ = [
     "SimulateOptions",
     "TrainOptions",
     "__version__",
+    "benchmark",
     "evaluate",
     "info",
     "montage",

@@ -10,6 +10,7 @@ from typing import Annotated
 from cyclopts import App, CycloptsError, Parameter
 
 from deeplense import describe
+from deeplense.benchmark import BenchmarkOptions, benchmark
 from deeplense.core.console import note
 from deeplense.core.errors import CorruptFile, DeepLenseError, MissingFile
 from deeplense.describe import MontageOptions
@@ -73,6 +74,12 @@ def _report(options: Annotated[ReportOptions, Parameter(name="*")]) -> None:
 def _predict(options: Annotated[PredictOptions, Parameter(name="*")]) -> None:
     """Answer for new images: a table with one row per image."""
     predict(options)
+
+
+@app.command(name="benchmark", help_epilogue="Example: deeplense benchmark substructure --size smoke")
+def _benchmark(options: Annotated[BenchmarkOptions, Parameter(name="*")]) -> None:
+    """Run a suite of methods and datasets and make its table. It can be stopped, and goes on where it was."""
+    benchmark(options)
 
 
 @app.command(name="models", help_epilogue="Example: deeplense models 'convit*'")

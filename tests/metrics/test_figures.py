@@ -41,6 +41,22 @@ def test_roc_enlarges_the_corner_only_where_the_bend_is(separation, enlarged):
     assert len(roc(separation).axes[0].child_axes) == enlarged
 
 
+def test_roc_of_several_methods_has_a_panel_per_class_and_a_legend_for_all():
+    values, targets = scores(1.0, images=30_000)
+    curves = {
+        label: {name: ranking.roc_curve(values[:, k], targets == k) for name in ("one", "other")}
+        for k, label in enumerate(LABELS)
+    }
+    figure = figures.roc_comparison_figure(curves, {"one": MARK, "other": MARK})
+    shown = texts(figure)
+    assert "no_sub" in shown and shown.count("0.9934 [0.9921, 0.9946]") == 2
+    assert len(figure.axes) == 3 and all(len(axes.lines) == 3 for axes in figure.axes)
+    line, curve = figure.axes[0].lines[1], curves["no_sub"]["one"]
+    assert len(line.get_xdata()) <= 1002 < len(curve.threshold), "thinned: the picture stays small"
+    places = np.interp(line.get_xdata(), curve.false_positive_rate, curve.true_positive_rate)
+    assert np.abs(places - line.get_ydata()).max() < 0.01
+
+
 @pytest.mark.parametrize("classes", [2, 3, 6, 20])
 def test_confusion_of_any_number_of_classes(classes):
     matrix = np.eye(classes, dtype=int) * 75 + 1

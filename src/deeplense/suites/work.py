@@ -1,0 +1,140 @@
+"""Running one cell: simulate, train, judge, time, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import io
+import platform
+import statistics
+import time
+from contextlib import redirect_stdout
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deeplense.core.console import note
+from deeplense.core.errors import DeepLenseError
+from deeplense.evaluate import evaluate
+from deeplense.report import report
+from deeplense.simulate import simulate
+from deeplense.suites.cell import Cell, one_line, outcome, read_record, require_same_options, write_record
+from deeplense.suites.derived import recipe_for
+from deeplense.train import train
+
+if TYPE_CHECKING:
+    from deeplense.training.devices import Device
+    from deeplense.training.trained import TrainedModel
+
+TIMED_IMAGES, BATCH, TIMES = 256, 64, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Workshop:
+    """Where the cells of one size of a suite are run.
+
+    Parameters
+    ----------
+    folder
+        The size's folder: data, recipes, and a folder per dataset.
+    base
+        Folder that a recipe's relative path starts from.
+    device
+        Where to compute.
+    weights
+        Folder of weights that are taken instead of the model hub's.
+    made
+        Names of the datasets that are known to be there.
+    """
+
+    folder: Path
+    base: Path
+    device: Device
+    weights: Path | None
+    made: set[str] = dataclasses.field(default_factory=set)
+
+    def run(self, cell: Cell) -> None:
+        """Run what is missing of a cell; what forbids it is written into its folder, in one line."""
+        record = read_record(cell) | {"reason": None}
+        if not cell.run.exists():
+            record["images"] = cell.images
+        here = device_name(self.device)
+        record["devices"] = list(dict.fromkeys([*(record.get("devices") or ()), here]))
+        write_record(cell, record)
+        try:
+            self._simulate(cell)
+            self._train(cell)
+            self._judge(cell)
+            record["images_per_second"] = images_per_second(cell, self.device)
+        except (DeepLenseError, RuntimeError, MemoryError) as error:  # torch: out of memory, an unsupported operation
+            record["reason"] = one_line(error)
+            note(f"{cell}: not run: {record['reason']}")
+        write_record(cell, record)
+        gc.collect()
+
+    def _simulate(self, cell: Cell) -> None:
+        """Make the dataset of a cell; once in the life of this process it is looked at whether it is there."""
+        if cell.name not in self.made:
+            recipe = recipe_for(cell.name, cell.data, self.base, self.folder / "recipes")
+            simulate(recipe=recipe, out=self.folder / "data" / cell.name, **cell.counts)
+            self.made.add(cell.name)
+
+    def _train(self, cell: Cell) -> None:
+        if cell.run.exists():
+            require_same_options(cell)
+            if not cell.run.is_finished():
+                train(resume=str(cell.folder))
+            return
+        options = dataclasses.replace(cell.options, device=self.device)
+        file = self.weights and self.weights / f"{options.model_name}.safetensors"
+        if file and options.pretrained == "1" and file.is_file():
+            options = dataclasses.replace(options, pretrained=str(file))
+        train(options)
+
+    def _judge(self, cell: Cell) -> None:
+        """Evaluate a trained cell and make its page, unless its marks are there and sound."""
+        before = outcome(cell)
+        if (cell.folder / "metrics.json").is_file() and before.run is None and "not judged" in before.reason:
+            note(f"{cell}: {before.reason}; judged anew")
+        with redirect_stdout(io.StringIO()):  # the table of all cells says it
+            marks = evaluate(run_id=str(cell.folder), batch_size=BATCH, device=self.device)
+        report(runs=[str(cell.folder)])
+        note(f"{cell}: macro AUROC {marks['auroc_macro']}, accuracy {marks['accuracy']}")
+
+
+def images_per_second(cell: Cell, device: Device) -> float:
+    """Return the test images a trained model answers in a second, in batches of 64, fp32: the median of three runs."""
+    from deeplense.data.dataset import open_dataset
+    from deeplense.data.loader import Loader
+    from deeplense.training.trained import TrainedModel
+
+    model = TrainedModel.load(cell.run, device)
+    dataset = open_dataset(Path(model.config["dataset"]["path"]))
+    rows = dataset.indices("test")[:TIMED_IMAGES]
+    _answer(model, Loader(dataset, rows[:BATCH], model.labels, model.crop))  # the first call also prepares
+    images = Loader(dataset, rows, model.labels, model.crop)
+    images.in_memory()
+    return len(rows) / statistics.median(_answer(model, images) for _ in range(TIMES))
+
+
+def _answer(model: TrainedModel, images: object) -> float:
+    begin = time.perf_counter()
+    model.answers(images, BATCH)  # type: ignore[arg-type]
+    return time.perf_counter() - begin
+
+
+def device_name(device: Device) -> str:
+    """Return the name of the processor or GPU that is computed on."""
+    import torch
+
+    if device in ("best", "cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name()
+    if device in ("best", "mps") and torch.backends.mps.is_available():
+        return f"{platform.processor()} GPU"
+    return f"{_processor()}, {torch.get_num_threads()} threads"
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()

@@ -1,0 +1,178 @@
+"""A suite's declaration: what it means, and what is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import timm
+
+from deeplense.core.errors import DeepLenseError, InvalidOption, UnknownName
+from deeplense.models.backbone import MODELS
+from deeplense.recipes.recipe import shipped_recipes
+from deeplense.suites.cell import Cell, cells_of
+from deeplense.suites.results import Results
+from deeplense.suites.suite import Data, Size, Suite, known_suites, load_suite
+
+ROOT = Path(__file__).parents[2]
+REFERENCE = {"reference": "someone"}
+SMALL: dict[str, Any] = {
+    "name": "small",
+    "description": "two by two",
+    "sizes": {"one": {"about": "little", "epochs": 2, "train": 50}},
+    "datasets": {"a": {"recipe": "model_ii"}, "b": {"recipe": "model_iii"}},
+    "methods": {"ours": REFERENCE, "cnn": REFERENCE | {"model_source": "baseline", "variants": ["wide"]}},
+    "variants": {"wide": {"complex": True}},
+}
+
+
+def suite(**changed: Any) -> Suite:
+    return Suite.from_mapping(SMALL | changed)
+
+
+def cells(**changed: Any) -> list[Cell]:
+    return cells_of(suite(**changed), "one", Path("out"))
+
+
+def names(found: list[Cell]) -> list[tuple[str, str]]:
+    return [(cell.name, cell.method.name) for cell in found]
+
+
+def test_cells_are_datasets_times_methods_with_variants() -> None:
+    assert names(cells()) == [(d, m) for d in "ab" for m in ("ours", "cnn", "cnn-wide")]
+    wide = cells()[2]
+    assert wide.options.complex and wide.options.model_source == "baseline"
+    assert wide.folder == Path("out/a/cnn-wide") and wide.options.dataset == "out/data/a"
+
+
+def test_a_methods_options_win_over_the_shared_ones() -> None:
+    found = cells(options={"lr": 0.1, "seed": 3}, methods={"ours": REFERENCE | {"lr": 0.2}})
+    assert {(cell.options.lr, cell.options.seed) for cell in found} == {(0.2, 3)}
+
+
+SIZE = {
+    "about": None,  # shown on the page
+    "epochs": (7, lambda found: found[0].options.epochs),
+    "train": (7, lambda found: found[0].counts["train"]),
+    "validation": (7, lambda found: found[0].counts["validation"]),
+    "test": (7, lambda found: found[0].counts["test"]),
+    "precision": ("bf16", lambda found: found[0].options.precision),
+    "datasets": (["b"], lambda found: [found[0].name] if {cell.name for cell in found} == {"b"} else None),
+    "methods": (["cnn-wide"], lambda found: [found[0].method.name] if len(found) == 2 else None),
+}
+DATA = {
+    "about": None,  # shown on the page
+    "recipe": ("model_i", lambda found: found[0].images["recipe"]),
+    "train": (7, lambda found: found[0].counts["train"]),
+    "epochs_factor": (3, lambda found: found[0].options.epochs / 2),
+    "noise": (2.0, lambda found: found[0].images["noise"]),
+    "change": ({"lens.e1": 0.2}, lambda found: found[0].images["change"]),
+    "methods": (["cnn"], lambda found: [found[0].method.name] if len(found) == 4 else None),
+}
+
+
+@pytest.mark.parametrize(("table", "kind", "knobs"), [("sizes.one", Size, SIZE), ("datasets.a", Data, DATA)])
+def test_no_dead_knobs(table: str, kind: type, knobs: dict[str, Any]) -> None:
+    assert set(knobs) == {field.name for field in dataclasses.fields(kind)}
+    place, name = table.split(".")
+    for knob, turned in knobs.items():
+        if turned is not None:
+            value, product = turned
+            changed = SMALL[place] | {name: SMALL[place][name] | {knob: value}}
+            assert product(cells(**{place: changed})) == value, knob
+
+
+def test_few_labels_are_never_more_than_the_size_has() -> None:
+    assert cells(datasets={"a": {"recipe": "model_ii", "train": 80}})[0].counts["train"] == 50
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"sizes": {}}, "[sizes.NAME]"),
+        ({"sizes": {"one": {"about": "x", "epochs": 0}}}, "epochs"),
+        ({"sizes": {"one": {"about": "x", "epochs": 1, "method": ["ours"]}}}, "methods"),
+        ({"sizes": {"one": {"about": "x", "epochs": 1, "methods": ["our"]}}}, "ours"),
+        ({"sizes": {"one": {"about": "x", "epochs": 1, "datasets": ["aa"]}}}, "aa"),
+        ({"datasets": {"data": {"recipe": "model_ii"}}}, "rename"),
+        ({"datasets": {"../up": {"recipe": "model_ii"}}}, "rename"),
+        ({"datasets": {"a": {"recipe": "model_ii", "noise": 0}}}, "noise"),
+        ({"datasets": {"a": {"recipe": "model_ii", "methods": ["cnn-wid"]}}}, "cnn-wide"),
+        ({"methods": {"ours": {}}}, "reference"),
+        ({"methods": {"ours": REFERENCE | {"lrr": 1}}}, "lr"),
+        ({"methods": {"ours": REFERENCE | {"optimizer": "adm"}}}, "adam"),
+        ({"methods": {"ours": REFERENCE | {"epochs": 1}}}, "the same for all"),
+        ({"methods": {"ours": REFERENCE | {"datasets": "a"}}}, "list of names"),
+        ({"methods": {"ours": REFERENCE | {"datasets": ["c"]}}}, "dataset of method ours"),
+        ({"methods": {"ours": REFERENCE | {"variants": ["wid"]}}}, "wide"),
+        ({"options": {"dataset": "x"}}, "the same for all"),
+        ({"sizs": {}}, "sizes"),
+    ],
+)
+def test_what_cannot_be_is_refused_with_three_clauses(changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidOption) as caught:
+        suite(**changed)
+    assert words in str(caught.value) and caught.value.expected and caught.value.remedy
+
+
+@pytest.mark.parametrize("content", [b"name = ", b"\xff", b"name = 1"])
+def test_a_file_that_is_no_suite(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "suite.toml").write_bytes(content)
+    with pytest.raises(DeepLenseError, match=r"suite\.toml"):
+        load_suite(str(tmp_path / "suite.toml"))
+
+
+# ---- the suite that is part of the package
+
+
+@pytest.fixture(scope="module")
+def substructure() -> Suite:
+    return load_suite("substructure")[0]
+
+
+def test_the_suite_is_known_and_other_files_of_the_folder_are_not() -> None:
+    assert set(known_suites()) == {"substructure"}
+    with pytest.raises(UnknownName, match="substructure"):
+        load_suite("sub_structure")
+
+
+def test_the_wheel_carries_the_suite() -> None:
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    assert build["force-include"] == {"experiments/substructure.toml": "deeplense/suites/substructure.toml"}
+    assert (ROOT / "experiments" / "substructure.toml").is_file()
+
+
+def test_every_architecture_and_recipe_it_names_exists(substructure: Suite) -> None:
+    known = {"timm": set(timm.list_models())} | {
+        source: {name for name in MODELS if getattr(MODELS[name], "source", "") == source}
+        for source in ("baseline", "deeplense")
+    }
+    assert {data.recipe for data in substructure.datasets.values()} <= set(shipped_recipes())
+    for method in substructure.all_methods().values():
+        options = substructure.train_options(method, "full")
+        assert options.model_name == method.name.split("-")[0]
+        assert options.model_name in known[options.model_source]
+
+
+@pytest.mark.parametrize("size", ["smoke", "cpu", "full"])
+def test_every_method_gets_the_same_budget(size: str, substructure: Suite) -> None:
+    budgets: dict[str, set[Any]] = {}
+    for cell in cells_of(substructure, size, Path()):
+        same = (cell.options.epochs, cell.options.batch_size, cell.options.precision, tuple(cell.counts.items()))
+        budgets.setdefault(cell.name, set()).add(same)
+    assert {len(found) for found in budgets.values()} == {1}
+
+
+def test_full_is_everything_at_the_published_sizes(substructure: Suite) -> None:
+    assert Results(substructure, "substructure", "full", Path()).left_out() == {}
+    counts = {cell.name: cell.counts for cell in cells_of(substructure, "full", Path())}
+    assert counts["model_i"] == {}, "as many as the recipe says"
+    assert [counts[f"model_ii-labels_{n}"]["train"] for n in (100, 1000)] == [100, 1000]
+
+
+def test_smoke_is_small(substructure: Suite) -> None:
+    found = cells_of(substructure, "smoke", Path())
+    assert len({cell.name for cell in found}) <= 2 and len({cell.method.name for cell in found}) <= 3
