@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import tomllib
+import warnings
 from pathlib import Path
 from typing import Annotated
 
@@ -134,6 +135,7 @@ def _data_export(dataset: str, out: Path) -> None:
 
 def main(tokens: list[str] | None = None) -> int:
     """Run a command line; return 0, or 2 when the input was wrong."""
+    warnings.filterwarnings("ignore", category=FutureWarning, module="torch")  # of torch to itself
     try:
         app(_plain_spelling(sys.argv[1:] if tokens is None else tokens))
     except DeepLenseError as error:
