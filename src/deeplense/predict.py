@@ -126,6 +126,9 @@ def _predict_batch(model: TrainedModel, files: list[Path]) -> pa.Table:
     good = np.array([error is None for error in errors])
     if images:
         answers[good] = model.answer(np.stack(images))
+    for row in np.flatnonzero(good & ~np.isfinite(answers).all(axis=1)):
+        errors[row] = "the network's answer is not a number; expected pixel values like those of the training images"
+        good[row] = False
     columns = model.task.columns(np.nan_to_num(answers))
     table = pa.table({"file": [str(path) for path in files], **columns, "error": pa.array(errors, pa.string())})
     for index, name in enumerate(table.column_names):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,9 +13,10 @@ from scipy import stats
 
 from deeplense.core.errors import InvalidOption
 from deeplense.data.transforms import centre_crop
-from deeplense.inverse.fit import Bank, fit
+from deeplense.inverse.fit import Bank, _cost, fit
 from deeplense.inverse.smooth_lens import SmoothLens
 from deeplense.recipes.draw import Drawn, draw
+from deeplense.recipes.parts import Prior
 from deeplense.recipes.recipe import Recipe, Sample, load_recipe
 
 SIDE = {"model_i": 60, "model_ii": 40, "common_test": 60}
@@ -55,6 +57,34 @@ def test_it_predicts_what_the_simulator_draws() -> None:
         peak = drawn.expected.max()
         torch.testing.assert_close(predicted.mean, drawn.expected, rtol=0, atol=1e-5 * peak.item())
         torch.testing.assert_close(predicted.variance, drawn.variance, rtol=1e-4, atol=0)
+
+
+def test_it_predicts_several_bands_sampled_finely_through_any_psf() -> None:
+    vary = Prior(uniform=(0.2, 0.4))
+    recipe = small("model_ii", supersampling=2)
+    source = dataclasses.replace(recipe.source, R_sersic=vary, n_sersic=Prior(uniform=(0.8, 2.5)), colors=(0.7,))
+    recipe = dataclasses.replace(recipe, instrument=("rubin_g", "rubin_r"), source=source)  # Moffat PSFs
+    lens, drawn = SmoothLens(recipe, recipe.n_pixels), images(recipe, "no_sub", 4)
+    assert {"source_R_sersic", "source_n_sersic"} <= set(lens.names)
+    numbers = torch.tensor([[one[name] for name in lens.names] for one in drawn.parameters])
+    predicted = lens.predict(numbers)
+    assert predicted.mean.shape == (4, 2, 40, 40)
+    torch.testing.assert_close(predicted.mean, drawn.expected, rtol=1e-4, atol=1e-5 * drawn.expected.max().item())
+    torch.testing.assert_close(predicted.variance, drawn.variance, rtol=1e-4, atol=0)
+    found = fit(lens, drawn.image, numbers + 0.01, 2)
+    assert torch.isfinite(found.residual).all()
+    assert found.residual.square().mean().item() == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("name", ["model_i", "model_ii", "common_test"])
+def test_everything_follows_the_images_to_their_device(name: str) -> None:
+    """The device without numbers refuses to be mixed with another, as a GPU does."""
+    recipe = small(name)
+    lens = SmoothLens(recipe, recipe.n_pixels)
+    bank, image = Bank(lens, 8), torch.empty(3, *recipe.image_shape, device="meta")
+    found = fit(lens, image, bank.start(image), 2)
+    assert all(field.device.type == "meta" for field in found)
+    assert torch.isfinite(lens.predict(lens.draw(2)).mean).all(), "and back"
 
 
 def test_the_mean_of_clipped_counts_is_that_of_many_images() -> None:
@@ -129,6 +159,40 @@ def test_a_free_macro_lens_of_scaled_images_is_fitted() -> None:
     assert (chi2 < 1.2).float().mean() > 0.8
 
 
+def test_no_step_is_kept_that_makes_the_fit_worse() -> None:
+    recipe = small("model_i")
+    lens, image = SmoothLens(recipe, recipe.n_pixels), images(recipe, "cdm", 64).image
+    start = Bank(lens, 128).start(image)
+    costs = []
+    for steps in (1, 2, 3, 4):
+        found = fit(lens, image, start, steps)
+        flat = torch.zeros_like(found.theta), torch.zeros_like(found.curvature)
+        costs.append(_cost(image, found.mean, found.sigma**2, *flat))
+    for before, after in pairwise(costs):
+        assert (after - before).max() < 0.1, "a step that was not checked made it worse"
+
+
+def test_where_only_the_exposure_varies_it_is_fitted() -> None:
+    recipe = small("model_i")
+    source = dataclasses.replace(recipe.source, center_x=0.1, center_y=0.2)
+    recipe = dataclasses.replace(recipe, source=source)
+    lens, drawn = SmoothLens(recipe, recipe.n_pixels), images(recipe, "no_sub", 4)
+    assert lens.names == ("exposure_time",)
+    found = fit(lens, drawn.image, Bank(lens, 16).start(drawn.image), 2)
+    assert found.mean.shape == drawn.image.shape
+    torch.testing.assert_close(found.theta, truth(lens, drawn), rtol=0, atol=0.05)
+
+
+@pytest.mark.parametrize("name", ["model_i", "common_test"])
+@pytest.mark.parametrize("value", [0.0, 1.0, -7.0, 1e5])
+def test_an_image_without_contrast_is_fitted_to_numbers(name: str, value: float) -> None:
+    recipe = small(name)
+    lens = SmoothLens(recipe, recipe.n_pixels)
+    image = torch.full((2, *recipe.image_shape), value)
+    found = fit(lens, image, Bank(lens, 16).start(image), 2)
+    assert all(torch.isfinite(field).all() for field in found)
+
+
 def test_one_image_is_fitted_as_in_a_batch(fitted: tuple[SmoothLens, Drawn, Any]) -> None:
     lens, drawn, found = fitted
     bank = Bank(lens, 128)
@@ -167,3 +231,24 @@ def test_what_cannot_be_fitted_is_refused() -> None:
     lumpy = dataclasses.replace(load_recipe("model_ii"), classes={"cdm": {"kind": "point_masses"}})
     with pytest.raises(InvalidOption, match="no class without substructure"):
         SmoothLens(lumpy, lumpy.n_pixels)
+
+
+def changed(recipe: Recipe, **source: Any) -> Recipe:
+    return dataclasses.replace(recipe, source=dataclasses.replace(recipe.source, **source))
+
+
+@pytest.mark.parametrize(
+    ("recipe", "found"),
+    [
+        (load_recipe("model_ii_noiseless"), "no noise"),
+        (changed(load_recipe("model_ii"), center_x=0.0, center_y=0.0), "the same lens in every image"),
+        (changed(load_recipe("model_ii"), probability=0.5), "not once in every image"),
+        (
+            dataclasses.replace(small("model_ii", rescale="min_max"), instrument=("published_ii", "published_ii")),
+            "2 bands are each scaled",
+        ),
+    ],
+)
+def test_what_would_be_fitted_wrongly_is_refused(recipe: Recipe, found: str) -> None:
+    with pytest.raises(InvalidOption, match=found):
+        SmoothLens(recipe, recipe.n_pixels)

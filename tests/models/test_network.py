@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import socket
 import time
@@ -17,10 +18,12 @@ from torch import nn
 
 from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
 from deeplense.models.backbone import MODELS
-from deeplense.models.network import ModelChoice, Network, build_network, load_weights, resolve_name
+from deeplense.models.network import ModelChoice, Network, build_network, is_physical, load_weights, resolve_name
 from deeplense.models.timm_backbone import Unreachable
+from deeplense.recipes.recipe import load_recipe
 
 OURS = [(MODELS[name].source, name) for name in MODELS]
+PHYSICAL = [(source, name) for source, name in OURS if is_physical(name)]
 TIMM = [("timm", name) for name in ("resnet18", "convnext_atto", "convit_tiny", "vit_tiny_patch16_224")]
 FIXED_SIZE = ("convit_tiny", "vit_tiny_patch16_224")
 SHAPES = [(1, 64, 64), (3, 75, 75), (4, 150, 150)]
@@ -34,7 +37,15 @@ def network(
     **choice: Any,
 ) -> Network:
     torch.manual_seed(0)
-    return build_network(ModelChoice(*model, **choice), shape, n_out)
+    return build_network(ModelChoice(*model, **origin(model, shape), **choice), shape, n_out)
+
+
+def origin(model: tuple[str, str], shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Return what a physical model is told of images of that shape."""
+    if model not in PHYSICAL:
+        return {}
+    bands = ("published_ii",) * shape[0]
+    return {"recipe": dataclasses.replace(load_recipe("model_ii"), n_pixels=shape[-1], instrument=bands).as_dict()}
 
 
 def images(shape: tuple[int, int, int], n: int = 2) -> torch.Tensor:
@@ -84,6 +95,10 @@ def test_a_resize_is_told_where_the_architecture_demands_it_and_nowhere_else(mod
 
 @pytest.mark.parametrize("model", [*OURS, ("timm", "resnet18"), ATTO], ids=lambda model: model[1])
 def test_images_need_not_be_square(model: tuple[str, str]) -> None:
+    if model in PHYSICAL:
+        with pytest.raises(InvalidOption, match="64×80"):
+            network(model, (1, 64, 80))
+        return
     assert network(model, (1, 64, 80))(images((1, 64, 80))).shape == (2, 3)
 
 
@@ -94,7 +109,7 @@ def test_ours_take_any_size(model: tuple[str, str], size: int) -> None:
 
 
 def test_every_image_is_answered_by_itself() -> None:
-    for model in [*OURS, ATTO]:
+    for model in [*(model for model in OURS if model not in PHYSICAL), ATTO]:
         net = network(model).eval()
         batch = images((1, 64, 64), 4)
         with torch.no_grad():
@@ -105,7 +120,8 @@ def test_every_image_is_answered_by_itself() -> None:
 def test_the_seed_decides_the_first_weights(model: tuple[str, str]) -> None:
     assert same(network(model), network(model))
     torch.manual_seed(1)
-    assert not same(network(model), build_network(ModelChoice(*model), (1, 64, 64), 3))
+    other = ModelChoice(*model, **origin(model, (1, 64, 64)))
+    assert not same(network(model), build_network(other, (1, 64, 64), 3))
 
 
 # ---- names

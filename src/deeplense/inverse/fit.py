@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,7 @@ TURN = 3.0  # residuals beyond so many σ count linearly, not squared (Huber 196
 DAMPING = 1e-3  # of the first step, relative to the curvature (Marquardt 1963)
 LARGEST_STEP = 0.2  # of the prior's range
 COARSE = 25  # pixels a side in which the start is sought, about
+SHORTEST = 1e-12  # of a coarse image less its mean: an image without contrast has a scale, too
 
 
 class Fit(NamedTuple):
@@ -41,8 +43,19 @@ class Fit(NamedTuple):
 
 
 class Slope(NamedTuple):
-    """A point of the fit: cost to be minimised, its gradient, and the curvature of the squared residuals."""
+    """Cost to be minimised, its gradient, and the curvature of the squared residuals."""
 
+    cost: Float[Tensor, " B"]
+    gradient: Theta
+    curvature: Float[Tensor, "B P P"]
+
+
+class Point(NamedTuple):
+    """A point of the fit: parameters, what they predict, and the slope there."""
+
+    theta: Theta
+    mean: Images
+    variance: Images
     cost: Float[Tensor, " B"]
     gradient: Theta
     curvature: Float[Tensor, "B P P"]
@@ -52,7 +65,7 @@ def fit(lens: SmoothLens, images: Images, start: Theta, steps: int) -> Fit:
     """Return the smooth lenses nearest to images.
 
     Each step evaluates images and analytic derivatives once; a step that makes the fit worse is taken back and tried
-    again, shorter. The result is differentiable in `start` and in the images.
+    again, shorter; the last one is taken back only. The result is differentiable in `start` and in the images.
 
     Parameters
     ----------
@@ -65,33 +78,42 @@ def fit(lens: SmoothLens, images: Images, start: Theta, steps: int) -> Fit:
     steps
         Gauss–Newton steps, at least one.
     """
-    best = slope = None
+    best: Point | None = None
     theta, damping = start, torch.full_like(start[:, 0], DAMPING)
     for _ in range(steps):
-        found = lens.run(_slope)(images, *lens.predict(theta, True), *_prior(lens, theta))
-        if best is None or slope is None:
-            best, slope = theta, found
+        mean, variance, jacobian = lens.predict(theta, True)
+        slope = lens.run(_slope)(images, mean, variance, jacobian, *_prior(lens, theta))
+        found = Point(theta, mean, variance, *slope)
+        if best is None:
+            best = found
         else:
-            better = found.cost < slope.cost
-            best = torch.where(better[:, None], theta, best)
-            slope = Slope(*(torch.where(_like(better, new), new, old) for new, old in zip(found, slope, strict=True)))
+            better = found.cost < best.cost
+            best = Point(*_either(better, found, best))
             damping = torch.where(better, damping / 4, damping * 16)
-        theta = _stepped(lens, best, slope, damping)
-    assert slope is not None
+        theta = _stepped(lens, best, damping)
+    assert best is not None
     mean, variance, _ = lens.predict(theta)
+    better = lens.run(_cost)(images, mean, variance, *_prior(lens, theta)) < best.cost
+    theta, mean, variance = _either(better, (theta, mean, variance), best[:3])
     sigma = torch.sqrt(variance)
-    return Fit(theta, (images - mean) / sigma, mean, sigma, slope.curvature)
+    return Fit(theta, (images - mean) / sigma, mean, sigma, best.curvature)
+
+
+def _cost(images: Images, mean: Images, variance: Images, gradient: Theta, curvature: Tensor) -> Float[Tensor, " B"]:
+    """Return −2 log of the robust likelihood, and of the prior, whose gradient and curvature are given."""
+    size = ((images - mean) * torch.rsqrt(variance)).abs()
+    squares = torch.where(size < TURN, size**2, 2 * TURN * size - TURN**2) + torch.log(variance)
+    prior = gradient**2 / curvature.diagonal(dim1=1, dim2=2).clamp(min=1e-30)
+    return squares.sum((1, 2, 3)) + prior.sum(1)
 
 
 def _slope(
     images: Images, mean: Images, variance: Images, jacobian: list[Images], gradient: Theta, curvature: Tensor
 ) -> Slope:
     """Return cost, gradient and curvature of the robust likelihood, and of the prior, whose two are given."""
-    residual = (images - mean) * torch.rsqrt(variance)
-    size = residual.abs()
+    cost = _cost(images, mean, variance, gradient, curvature)
+    size = ((images - mean) * torch.rsqrt(variance)).abs()
     weight = torch.clamp(TURN / size.clamp(min=1e-6), max=1) / variance
-    squares = torch.where(size < TURN, size**2, 2 * TURN * size - TURN**2) + torch.log(variance)
-    cost = squares.sum((1, 2, 3)) + (gradient**2 / curvature.diagonal(dim1=1, dim2=2).clamp(min=1e-30)).sum(1)
     pull = [(derivative * weight * (images - mean)).sum((1, 2, 3)) for derivative in jacobian]
     products = {
         (p, q): (jacobian[p] * weight * jacobian[q]).sum((1, 2, 3)) for p in range(len(jacobian)) for q in range(p + 1)
@@ -106,21 +128,23 @@ def _prior(lens: SmoothLens, theta: Theta) -> tuple[Theta, Tensor]:
     return (lens.prior_mean.to(theta) - theta) * precision, torch.diag_embed(precision.expand_as(theta))
 
 
-def _stepped(lens: SmoothLens, theta: Theta, slope: Slope, damping: Tensor) -> Theta:
+def _stepped(lens: SmoothLens, point: Point, damping: Tensor) -> Theta:
     """Return the parameters after a damped Gauss–Newton step, within the bounds of the priors."""
-    diagonal = torch.diagonal(slope.curvature, dim1=1, dim2=2)
-    damped = slope.curvature + torch.diag_embed(diagonal * damping[:, None] + 1e-12)
+    theta, diagonal = point.theta, torch.diagonal(point.curvature, dim1=1, dim2=2)
+    damped = point.curvature + torch.diag_embed(diagonal * damping[:, None] + 1e-12)
     scale = torch.rsqrt(torch.diagonal(damped, dim1=1, dim2=2).clamp(min=1e-30))  # parameters differ in size
     scaled = scale[:, :, None] * damped * scale[:, None, :]
-    step = scale * torch.linalg.solve(scaled, scale * slope.gradient)
+    step = scale * torch.linalg.solve(scaled, scale * point.gradient)
     low, high = lens.low.to(theta), lens.high.to(theta)
     most = torch.where(torch.isfinite(high - low), LARGEST_STEP * (high - low), 1.0)
     moved: Theta = (theta + step.clamp(-most, most)).clamp(low, high)
     return moved
 
 
-def _like(mask: Tensor, value: Tensor) -> Tensor:
-    return mask.reshape(-1, *(1,) * (value.ndim - 1))
+def _either(better: Tensor, new: Sequence[Tensor], old: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Yield tensors with the new images' numbers where these are better."""
+    for one, other in zip(new, old, strict=True):
+        yield torch.where(better.reshape(-1, *(1,) * (one.ndim - 1)), one, other)
 
 
 class Bank:
@@ -153,8 +177,9 @@ class Bank:
     def start(self, images: Images) -> Theta:
         """Return the parameters of the nearest lens, at the scale and level of the image."""
         small = coarse(images, self.factor)
-        nearest = (small @ self.unit.to(small).T).argmax(1)
-        return self.absolute(self.scale_free.to(small)[nearest], small)
+        self.unit, self.scale_free = self.unit.to(small), self.scale_free.to(small)  # they stay where images come from
+        nearest = (small @ self.unit.T).argmax(1)
+        return self.absolute(self.scale_free[nearest], small)
 
     def relative(self, theta: Theta, small: Float[Tensor, "B M"]) -> Theta:
         """Return parameters that do not depend on exposure, or on scale and level of the pixel values.
@@ -189,4 +214,4 @@ def coarse(images: Images, factor: int) -> Float[Tensor, "B M"]:
 
 def _length(small: Float[Tensor, "B M"]) -> Float[Tensor, "B 1"]:
     length: Tensor = torch.linalg.vector_norm(small - small.mean(1, keepdim=True), dim=1, keepdim=True)
-    return length.clamp(min=1e-30)
+    return length.clamp(min=SHORTEST)

@@ -19,6 +19,7 @@ from deeplense.instruments.optics import pixels_of, sample_grid
 from deeplense.recipes.parts import Prior
 from deeplense.recipes.recipe import Recipe
 from deeplense.recipes.scenes import draw_parameters, macro_mass, scene_of
+from deeplense.sky.light import b_n
 from deeplense.sky.scene import Scene
 
 EXPOSURE = "exposure_time"
@@ -48,7 +49,7 @@ class SmoothLens:
     """The smooth lens of a recipe; free is what the recipe varies in its class without substructure.
 
     Exposure times and other parameters of a log-uniform prior are taken as logarithms. Where the recipe scales every
-    image to [0, 1], the two numbers of that scale are free too.
+    image to [0, 1], the two numbers of that scale are free too. It works on the device of the parameters it is given.
 
     Parameters
     ----------
@@ -84,11 +85,20 @@ class SmoothLens:
         normals = [prior.normal or (0.0, math.inf) for prior in self.priors.values()]
         normals += [(0.0, math.inf)] * (len(self.names) - len(normals))
         self.prior_mean, self.prior_sigma = torch.tensor(normals).T.float()
-        self._fixed = self._fixed_scene()
         self.instruments = self.recipe.instruments()
-        grid = (self.instruments[0], n_pixels, recipe.observation.supersampling)
-        self.x, self.y = sample_grid(*grid, torch.empty(0))
-        self.area = (grid[0].pixel_scale / grid[2]) ** 2
+        self.area = (self.instruments[0].pixel_scale / recipe.observation.supersampling) ** 2
+        self._settle(torch.empty(0))
+
+    def _settle(self, like: Tensor) -> None:
+        """Put everything that is the same in all images on the device of `like`."""
+        observation = self.recipe.observation
+        self._fixed = self._fixed_scene(like)
+        self.x, self.y = sample_grid(self.instruments[0], self.recipe.n_pixels, observation.supersampling, like)
+        sigma = torch.tensor([instrument.background_sigma() for instrument in self.instruments])
+        self._sigma = sigma[None, :, None, None].to(like)
+        if EXPOSURE not in self.names:
+            seconds = torch.tensor([observation.seconds(instrument) for instrument in self.instruments])
+            self._fixed_seconds = seconds[None, :, None, None].to(like)
 
     def draw(self, n: int) -> Theta:
         """Return parameters of n smooth lenses of the recipe, always the same; the scale of pixel values is 0 and 1."""
@@ -108,6 +118,8 @@ class SmoothLens:
 
         Every instrument is linear, so the derivatives of the sky pass through it like images.
         """
+        if self.x.device != theta.device:
+            self._settle(torch.empty(0, device=theta.device))
         planes = self.run(SmoothLens._sky, derivatives)(self, theta, derivatives)
         bands = [
             pixels_of(planes[:, :, band], instrument, self.recipe.observation.supersampling, self.run)
@@ -122,20 +134,18 @@ class SmoothLens:
             return self._scene(theta).surface_brightness(self.x, self.y) * self.area
 
         if not derivatives:
-            return flux(theta).expand(-1, len(self.instruments), -1, -1)[:, None]
+            return flux(theta).expand(len(theta), len(self.instruments), -1, -1)[:, None]
         planes = []
         for p in self._of_the_scene():
             direction = torch.zeros_like(theta)
             direction[:, p] = 1
             planes.append(jvp(flux, (theta,), (direction,))[1])
-        return torch.stack([flux(theta), *planes], 1).expand(-1, -1, len(self.instruments), -1, -1)
+        return torch.stack([flux(theta), *planes], 1).expand(len(theta), -1, len(self.instruments), -1, -1)
 
     def _observed(self, theta: Theta, rates: Float[Tensor, "B T C H W"], derivatives: bool) -> Observed:
         """Return what becomes of the rates [electron/s] in the detector, by the noise law's own moments."""
         observation, rate = self.recipe.observation, rates[:, 0]
-        law = LAWS[observation.noise]
-        sigma = torch.tensor([instrument.background_sigma() for instrument in self.instruments])[None, :, None, None]
-        seconds = self._seconds(theta)
+        law, sigma, seconds = LAWS[observation.noise], self._sigma, self._seconds(theta)
         _, variance = law.moments(rate, sigma, seconds)
         mean = law.mean(rate, sigma, seconds)
         jacobian: list[Images] = [torch.zeros_like(mean)] * len(self.names)
@@ -163,13 +173,12 @@ class SmoothLens:
     def _seconds(self, theta: Theta) -> Float[Tensor, "B C 1 1"]:
         if EXPOSURE in self.names:
             return torch.exp(_column(theta, self.names.index(EXPOSURE))).expand(-1, len(self.instruments), 1, 1)
-        fixed = [self.recipe.observation.seconds(instrument) for instrument in self.instruments]
-        return torch.tensor(fixed)[None, :, None, None].expand(len(theta), -1, 1, 1)
+        return self._fixed_seconds.expand(len(theta), -1, 1, 1)
 
-    def _fixed_scene(self) -> Scene:
+    def _fixed_scene(self, like: Tensor) -> Scene:
         """Return the scene with nothing free: one image's numbers, of which the free ones are replaced."""
         columns = draw_parameters(self.recipe, self.label, Streams.of([0], [0]))
-        return scene_of(self.recipe, self.label, columns, torch.empty(0))
+        return scene_of(self.recipe, self.label, columns, like)
 
     def _scene(self, theta: Theta) -> Scene:
         free = {name: _column(theta, p) for p, name in enumerate(self.names)}
@@ -183,11 +192,22 @@ class SmoothLens:
             mass = macro_mass(lens, {name: free.get(f"lens_{name}", value) for name, value in vars(lens).items()})
         source: Any = self._fixed.sources[0]
         changes = {name[7:]: value for name, value in free.items() if name.startswith("source_")}
-        return dataclasses.replace(self._fixed, mass=mass, sources=(dataclasses.replace(source, **changes),))
+        changed = dataclasses.replace(source, **changes)
+        if self.recipe.source.magnitude is not None and {"R_sersic", "n_sersic"} & set(changes):
+            fainter = torch.exp(_log_flux(source) - _log_flux(changed))  # the flux is given, not the amplitude
+            changed = dataclasses.replace(changed, amplitude=source.amplitude * fainter)
+        return dataclasses.replace(self._fixed, mass=mass, sources=(changed,))
 
 
 def _column(theta: Theta, place: int) -> Float[Tensor, "B 1 1 1"]:
     return theta[:, place, None, None, None]
+
+
+def _log_flux(source: Any) -> Tensor:
+    """Return the logarithm of a Sérsic profile's flux at unit amplitude, up to a constant: `sersic_flux` of tensors."""
+    size, n = (torch.as_tensor(value) for value in (source.R_sersic, source.n_sersic))
+    b = torch.as_tensor(b_n(n))
+    return torch.log(n) + 2 * torch.log(size) + b - 2 * n * torch.log(b) + torch.lgamma(2 * n)
 
 
 def _as_theta(prior: Prior, value: Tensor) -> Tensor:
@@ -206,12 +226,30 @@ def _smooth_class(recipe: Recipe) -> str:
 
 
 def _must_be_fittable(recipe: Recipe, label: str, priors: dict[str, Prior]) -> None:
+    _must_have_noise(recipe)
     odd = [name for name in priors if not _is_fittable(name)]
     odd += [name for name, light in recipe.lights(label).items() if name != "source" or light.kind != "sersic"]
-    if odd:
+    odd += [] if recipe.source.fixed else ["a source that is not once in every image"]
+    if odd or not priors:
         raise InvalidOption(
-            f"a lens model of recipe {recipe.name}, which has {', '.join(odd)}",
+            f"a lens model of recipe {recipe.name}, which has {', '.join(odd) or 'the same lens in every image'}",
             "a Sérsic source whose position, shape and size vary, and no other light",
+            "choose another model, or another recipe",
+        )
+    if recipe.observation.rescale != "none" and len(recipe.instruments()) > 1:
+        raise InvalidOption(
+            f"a lens model of recipe {recipe.name}, whose {len(recipe.instruments())} bands are each scaled to [0, 1]",
+            "one band, or pixel values that are not scaled",
+            "choose another model, or another recipe",
+        )
+
+
+def _must_have_noise(recipe: Recipe) -> None:
+    quiet = recipe.observation.noise == "none"
+    if quiet or not all(instrument.background_sigma() > 0 for instrument in recipe.instruments()):
+        raise InvalidOption(
+            f"a lens model of recipe {recipe.name}, whose images have no {'noise' if quiet else 'background noise'}",
+            "noise in every pixel: the residual is measured in it",
             "choose another model, or another recipe",
         )
 

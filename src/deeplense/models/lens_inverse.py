@@ -10,14 +10,14 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deeplense.core.compiled import EAGER, Runner, can_compile
-from deeplense.core.errors import InvalidOption
+from deeplense.core.errors import InvalidDataset, InvalidOption
 from deeplense.inverse.fit import Bank, Fit, coarse, fit
 from deeplense.inverse.smooth_lens import SmoothLens
 from deeplense.models.backbone import MODELS, Backbone, ModelSource
 from deeplense.models.residual_cnn import ResidualCNN
 from deeplense.recipes.recipe import Recipe
 
-AT_ONCE = 32  # images fitted together
+AT_ONCE, ON_GPU = 32, 256  # images fitted together, on the processor and elsewhere
 WORTH_COMPILING = 10_000  # images
 FEW, MANY = 512, 4096  # lenses in the bank for one or two positions, for a free macro lens
 BRIGHT = 3.0  # σ at which the fitted image turns from linear to logarithmic
@@ -52,7 +52,14 @@ class LensInverse(Backbone):
             raise InvalidOption(
                 f"a lens model of images of {height}×{width} pixels", "square images", "use another model"
             )
-        self.lens = SmoothLens(Recipe.from_mapping(recipe, "the model's recipe"), width)
+        known = Recipe.from_mapping(recipe, "the model's recipe")
+        if channels != known.image_shape[0]:
+            raise InvalidOption(
+                f"images of {channels} bands and a lens model of recipe {known.name}, which has {known.image_shape[0]}",
+                "as many bands as the recipe has",
+                "name the recipe of these images with --lens-recipe, or use another model",
+            )
+        self.lens = SmoothLens(known, width)
         self.trunk = ResidualCNN((2 * channels, height, width))
         self.num_features, self.num_pooled = self.trunk.num_features, self.trunk.num_pooled
         self.bank = Bank(self.lens, FEW if len(self.lens.names) < 5 else MANY)
@@ -72,10 +79,20 @@ class LensInverse(Backbone):
         return self.trunk.pooled(features)
 
     def fit(self, images: Float[Tensor, "B C H W"]) -> Fit:
-        """Return the smooth lenses fitted to images, without gradients."""
+        """Return the smooth lenses fitted to images, without gradients.
+
+        Raises
+        ------
+        InvalidDataset
+            When a pixel is NaN or infinite.
+        """
+        _must_be_finite(images)
+        on_processor = images.device.type == "cpu"
+        if not on_processor:
+            self.lens.run = EAGER  # what is compiled here is the processor's
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             images = images.float().clone()  # an inference tensor cannot be differentiated
-            parts = [self._fit_some(part) for part in torch.split(images, AT_ONCE)]
+            parts = [self._fit_some(part) for part in torch.split(images, AT_ONCE if on_processor else ON_GPU)]
             return Fit(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
     def _fit_some(self, images: Float[Tensor, "B C H W"]) -> Fit:
@@ -130,7 +147,14 @@ class AmortisedLensInverse(LensInverse):
         """Never compile: gradients flow through the fit."""
 
     def fit(self, images: Float[Tensor, "B C H W"]) -> Fit:
-        """Return the smooth lenses fitted to images; gradients reach the predicted parameters."""
+        """Return the smooth lenses fitted to images; gradients reach the predicted parameters.
+
+        Raises
+        ------
+        InvalidDataset
+            When a pixel is NaN or infinite.
+        """
+        _must_be_finite(images)
         device, learning = images.device.type, self.training
         with torch.inference_mode(False), torch.autocast(device, enabled=False), torch.set_grad_enabled(learning):
             images = images.float().clone()
@@ -152,6 +176,15 @@ class AmortisedLensInverse(LensInverse):
                 optimizer.zero_grad()
                 torch.autograd.backward(nn.functional.mse_loss(self.predictor(noisy), goal[rows]))
                 optimizer.step()
+
+
+def _must_be_finite(images: Float[Tensor, "B C H W"]) -> None:
+    if bad := int((~torch.isfinite(images)).flatten(1).any(1).sum()):
+        raise InvalidDataset(
+            f"{bad} of {len(images)} images hold pixels that are NaN or infinite",
+            "finite pixels, to which a lens can be fitted",
+            "leave these images out, or mend them",
+        )
 
 
 def _shape(small: Float[Tensor, "B M"]) -> Float[Tensor, "B M"]:
