@@ -14,7 +14,7 @@ import torch
 
 import deeplense
 from deeplense.core.compiled import can_compile
-from deeplense.core.errors import InvalidOption
+from deeplense.core.errors import InvalidDataset, InvalidOption
 from deeplense.core.run_folder import RunFolder
 from deeplense.models.backbone import MODELS
 from deeplense.recipes.draw import draw_images
@@ -42,6 +42,24 @@ def test_an_image_is_answered_the_same_in_any_batch(name: str, recipe: Recipe, i
         alone = model.pooled(model.forward_features(image[4:5]))
     assert together.shape == (7, model.num_pooled)
     torch.testing.assert_close(together[4:5], alone, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_with_a_pixel_that_is_no_number_is_named(name: str, recipe: Recipe, image: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    model = MODELS[name]((1, 40, 40), recipe.as_dict()).eval()
+    bad = image.clone()
+    bad[2, 0, 5, 5], bad[3, 0, 1, 1] = torch.nan, torch.inf
+    with pytest.raises(InvalidDataset, match="2 of 7 images"):
+        model.forward_features(bad)
+    odd = torch.cat([torch.full((1, 1, 40, 40), value) for value in (0.0, -5.0, 1e6)] + [-image])
+    with torch.inference_mode():
+        assert torch.isfinite(model.pooled(model.forward_features(odd))).all()
+
+
+def test_images_of_other_bands_than_the_recipe_are_refused(recipe: Recipe) -> None:
+    with pytest.raises(InvalidOption, match="3 bands and a lens model of recipe model_ii, which has 1"):
+        MODELS["lens_inverse"]((3, 40, 40), recipe.as_dict())
 
 
 def test_gradients_reach_the_network_that_predicts_the_lens(recipe: Recipe, image: torch.Tensor) -> None:

@@ -50,6 +50,7 @@ class SmoothLens:
 
     Exposure times and other parameters of a log-uniform prior are taken as logarithms. Where the recipe scales every
     image to [0, 1], the two numbers of that scale are free too. It works on the device of the parameters it is given.
+    Of pixels that are rates, not counts, the mean does not depend on the exposure, which then stays where a fit begins.
 
     Parameters
     ----------
