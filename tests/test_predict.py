@@ -119,7 +119,8 @@ def test_when_no_image_can_be_read_the_table_says_so_for_each(ask: Any, workplac
 def test_an_answer_that_is_no_number_is_an_error_of_its_row(ask: Any, small_set: Path, workplace: Path) -> None:
     run = train(dataset=str(small_set), epochs=1, normalise="standard", device="cpu", out=workplace / "run")
     huge = workplace / "b.npy"
-    np.save(huge, np.load(image(workplace / "a.npy")) * np.float32(5e37))  # finite, but the network overflows
+    pixels = np.load(image(workplace / "a.npy"))
+    np.save(huge, pixels * np.float32(3e38 / np.abs(pixels).max()))  # finite, but the network overflows
     with pytest.raises(UnreadableImages, match="1 of 2"):
         ask(workplace / "a.npy", huge, run_id=str(run))
     good, bad = pq.read_table("out.parquet").to_pylist()

@@ -100,7 +100,7 @@ KNOBS = {
     "seed": Knob(1),
 }
 WITH_A_TEST_OF_THEIR_OWN = {"dataset", "pretrained", "log_interval", "device", "workers", "tracker", "out", "resume"}
-WITH_TESTS_ELSEWHERE = {"fresh"}  # tests/simulation/test_fresh.py
+WITH_TESTS_ELSEWHERE = {"fresh", "lens_recipe"}  # tests/simulation/test_fresh.py, tests/models/test_lens_inverse.py
 
 
 def test_no_option_is_forgotten() -> None:
@@ -252,7 +252,7 @@ def test_the_record_is_enough_to_repeat_the_run(trained: Callable[..., RunFolder
     assert config["dataset"]["path"] == str(small_set) and config["task"] == "classify"
     assert (config["dataset"]["n_train"], config["dataset"]["n_validation"]) == (72, 24)
     assert config["model"]["name"] == "residual_cnn" and config["model"]["parameters"] > 300_000
-    assert set(config["options"]) == {field.name for field in dataclasses.fields(TrainOptions)}
+    assert set(config["options"]) == {field.name for field in dataclasses.fields(TrainOptions)} | {"recipe"}
     assert len(config["run_id"]) > 0 and config["created"].endswith("+00:00")
     again = trained(**{k: v for k, v in config["asked"].items() if k not in ("out", "resume", "dataset")})
     assert learnt(again) == learnt(trained(seed=7))

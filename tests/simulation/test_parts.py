@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from deeplense.cli import main
 from deeplense.core.errors import InvalidDataset, InvalidOption
-from deeplense.core.files import sha256
+from deeplense.core.files import atomic, sha256
 from deeplense.data.dataset import open_dataset
 from deeplense.simulate import simulate
 
@@ -84,11 +85,12 @@ def test_a_part_leaves_the_temporary_files_of_others_alone(
     tiny: str, whole: dict[str, str], small_shards: None, tmp_path: Path
 ) -> None:
     simulate(recipe=tiny, out=tmp_path, shard="3/3")
-    growing, dead = tmp_path / ".shard-00000.h5.abcd1234.part", tmp_path / ".shard-00001.h5.abcd1234.part"
-    growing.write_bytes(b"")
+    dead = tmp_path / ".shard-00001.h5.abcd1234.part"
     dead.write_bytes(b"")
-    simulate(recipe=tiny, out=tmp_path, shard="2/3")
-    assert growing.exists() and not dead.exists()
+    with suppress(KeyError), atomic(tmp_path / "shard-00000.h5") as growing:
+        simulate(recipe=tiny, out=tmp_path, shard="2/3")
+        assert growing.exists() and not dead.exists()
+        raise KeyError
     simulate(recipe=tiny, out=tmp_path, shard="1/3")
     assert digests(tmp_path) == whole
 

@@ -19,7 +19,9 @@ from deeplense.recipes.recipe import Recipe
 
 AT_ONCE, ON_GPU = 32, 256  # images fitted together, on the processor and elsewhere
 WORTH_COMPILING = 10_000  # images
-FEW, MANY = 512, 4096  # lenses in the bank for one or two positions, for a free macro lens
+FREE = 5  # parameters from which a lens model counts as free
+BANK, BANK_FREE = 512, 4096  # lenses to start from
+STEPS, STEPS_FREE = 2, 4  # more change χ² per pixel by less than 0.01
 BRIGHT = 3.0  # σ at which the fitted image turns from linear to logarithmic
 HIDDEN = 128  # of the network that predicts the start
 LEARN_STEPS, LEARN_BATCH, LEARN_RATE, LEARN_NOISE = 500, 256, 2e-3, 0.05
@@ -43,7 +45,6 @@ class LensInverse(Backbone):
     source: ClassVar[ModelSource] = "deeplense"
     raw: ClassVar[bool] = True
     physical: ClassVar[bool] = True
-    steps: ClassVar[int] = 2
 
     def __init__(self, image_shape: tuple[int, int, int], recipe: Mapping[str, Any]) -> None:
         super().__init__()
@@ -62,7 +63,8 @@ class LensInverse(Backbone):
         self.lens = SmoothLens(known, width)
         self.trunk = ResidualCNN((2 * channels, height, width))
         self.num_features, self.num_pooled = self.trunk.num_features, self.trunk.num_pooled
-        self.bank = Bank(self.lens, FEW if len(self.lens.names) < 5 else MANY)
+        free = len(self.lens.names) >= FREE
+        self.bank, self.steps = Bank(self.lens, BANK_FREE if free else BANK), STEPS_FREE if free else STEPS
 
     def expect(self, n_images: int) -> None:
         """Compile the fit where so many images are worth it."""
@@ -125,12 +127,12 @@ class AmortisedLensInverse(LensInverse):
         As in `LensInverse`.
     """
 
-    steps: ClassVar[int] = 1
     middle: Tensor
     spread: Tensor
 
     def __init__(self, image_shape: tuple[int, int, int], recipe: Mapping[str, Any]) -> None:
         super().__init__(image_shape, recipe)
+        self.steps = 1
         goal = self.bank.relative(self.bank.theta, self.bank.coarse)
         self.register_buffer("middle", goal.mean(0))
         self.register_buffer("spread", goal.std(0).clamp(min=1e-6))

@@ -46,9 +46,8 @@ class Classify(Task):
 
     def network(self, image_shape: tuple[int, int, int], settings: Mapping[str, Any]) -> nn.Module:
         """Return a backbone with a head of one logit per class."""
-        choice = ModelChoice(
-            **{field.name: settings[field.name] for field in fields(ModelChoice) if field.name in settings}
-        )
+        known = {"recipe": None} | dict(settings)  # records of other models may do without
+        choice = ModelChoice(**{field.name: known[field.name] for field in fields(ModelChoice)})
         return build_network(choice, image_shape, len(self.labels))
 
     def loss(self, output: Float[Tensor, "B K"], batch: Batch) -> Float[Tensor, " B"]:
