@@ -112,14 +112,8 @@ def alone(folder: Path) -> Iterator[None]:
     CannotWrite
         When the folder cannot be made.
     """
-    handle = _opened(folder)
-    try:
-        if not _try_to_lock(handle):
-            note(f"waiting for another process that writes {folder}")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    with _held(folder, wait=True):
         yield
-    finally:
-        os.close(handle)
 
 
 @contextmanager
@@ -133,9 +127,19 @@ def claimed(folder: Path) -> Iterator[bool]:
     CannotWrite
         When the folder cannot be made.
     """
+    with _held(folder, wait=False) as mine:
+        yield mine
+
+
+@contextmanager
+def _held(folder: Path, wait: bool) -> Iterator[bool]:
     handle = _opened(folder)
     try:
-        yield _try_to_lock(handle)
+        mine = _try_to_lock(handle)
+        if not mine and wait:
+            note(f"waiting for another process that writes {folder}")
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield mine or wait
     finally:
         with suppress(OSError):
             fcntl.flock(handle, fcntl.LOCK_UN)  # also where a child process has a copy of the handle

@@ -12,6 +12,7 @@ from deeplense.core.errors import InvalidOption
 from deeplense.metrics.classification import Floats
 from deeplense.metrics.intervals import RESAMPLES, Interval
 from deeplense.metrics.marks import auroc_mark
+from deeplense.metrics.temperature import logits_of
 
 BINS = 8
 LEAST = 25  # positives in a bin
@@ -75,8 +76,8 @@ def pair_scores(probabilities: Floats, positive: int, negative: int) -> Floats:
     ----------
     Neyman & Pearson 1933, Phil. Trans. R. Soc. A 231, 289.
     """
-    values = np.maximum(np.asarray(probabilities, np.float64), np.finfo(np.float32).tiny)
-    return np.asarray(np.log(values[:, positive]) - np.log(values[:, negative]))
+    logits = logits_of(probabilities)
+    return np.asarray(logits[:, positive] - logits[:, negative])
 
 
 def sensitivity_curve(
