@@ -21,7 +21,7 @@ from deeplense.predict import PredictOptions, UnreadableImages, predict
 from deeplense.train import train
 from deeplense.training.trained import TrainedModel
 
-COLUMNS = ["file", "prediction", "p_no_sub", "p_cdm", "p_axion", "error"]
+COLUMNS = ["file", "prediction", "p_no_sub", "p_cdm", "p_axion", "unlike", "error"]
 ANSWERS = COLUMNS[1:5]
 
 
@@ -107,6 +107,18 @@ def test_an_image_that_cannot_be_read_gets_a_row_that_says_why(
         assert not row["error"]
         assert row["prediction"] in ("no_sub", "cdm", "axion")
         assert sum(row[name] for name in ANSWERS[1:]) == pytest.approx(1, abs=1e-5)
+
+
+def test_an_image_unlike_those_of_training_is_told_of(
+    ask: Any, small_tree: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    like = next((small_tree / "test").rglob("*.npy"))
+    np.save(workplace / "other_unit.npy", np.load(like) * 100)
+    rows = ask(like, workplace / "other_unit.npy")
+    assert rows[0]["unlike"] is None
+    assert "pixel" in rows[1]["unlike"] and "in training" in rows[1]["unlike"]
+    assert rows[1]["prediction"] is not None and rows[1]["error"] is None
+    assert "1 of them are unlike the training images" in capsys.readouterr().err
 
 
 def test_when_no_image_can_be_read_the_table_says_so_for_each(ask: Any, workplace: Path) -> None:

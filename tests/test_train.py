@@ -69,6 +69,10 @@ def image_shape(run: RunFolder) -> Any:
     return run.config()["image_shape"]
 
 
+def validation_marks(run: RunFolder) -> Any:
+    return {name: value for name, value in run.history()[0].items() if name.startswith("validation")}
+
+
 class Knob(NamedTuple):
     """A change of one option, and what of the run folder must change with it."""
 
@@ -94,6 +98,7 @@ KNOBS = {
     "normalise": Knob("max"),
     "crop": Knob(32, image_shape),
     "symmetry": Knob("d4"),
+    "average_symmetry": Knob(True, validation_marks),
     "random_rotation": Knob(20.0),
     "random_zoom": Knob(1.2),
     "precision": Knob("bf16"),

@@ -34,6 +34,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=2500, help="test images of each class")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--exposure-time", type=float, nargs="+", help="seconds; by default the recipe's")
+    parser.add_argument("--crop", type=int, help="central pixels to train on; by default all 150")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.work.mkdir(parents=True, exist_ok=True)
@@ -70,9 +71,10 @@ def run(seconds: float, options: argparse.Namespace) -> dict[str, float]:
         lr=1e-3,
         normalise="none",
         symmetry="d4",
+        crop=options.crop,
         precision="bf16",
         seed=options.seed,
-        out=options.work / f"{name}_e{options.epochs}_run",
+        out=options.work / f"{name}_e{options.epochs}_c{options.crop or 150}_run",
     )
     deeplense.evaluate(run_id=str(trained))
     return marks_of(trained)

@@ -49,9 +49,10 @@ class PredictOptions(Config):
 
 
 def predict(options: PredictOptions | None = None, /, **fields: Any) -> Path:
-    """Return the path of a table with one row per image: file, prediction, probability of each class, error.
+    """Return the path of a table with one row per image: file, prediction, probability of each class, unlike, error.
 
-    An image that cannot be read gets a row that says why, and does not stop the others.
+    An image that cannot be read gets a row that says why, and does not stop the others. An image that is unlike those
+    of training is told of in the column `unlike`: a network answers it just as surely.
 
     Parameters
     ----------
@@ -68,6 +69,8 @@ def predict(options: PredictOptions | None = None, /, **fields: Any) -> Path:
     options = options or PredictOptions.from_mapping(fields)
     if options.out.suffix not in (".csv", ".parquet"):
         raise InvalidOption(f"--out {options.out}", "a name that ends in .csv or .parquet", "change --out")
+    import pyarrow as pa
+
     from deeplense.training.trained import TrainedModel, locate_run
 
     files = list(_expand(options.files))
@@ -78,8 +81,13 @@ def predict(options: PredictOptions | None = None, /, **fields: Any) -> Path:
             batch = files[first : first + options.batch_size]
             tables.append(_predict_batch(model, batch))
             advance(len(batch))
-    failed = _write(tables, options.out)
+    whole = pa.concat_tables(tables)
+    _write(whole, options.out)
     note(f"{len(files):,} rows are in {options.out}")
+    failed, strange = (len(whole) - int(whole[name].null_count) for name in ("error", "unlike"))
+    if strange:
+        example = next(value for value in whole["unlike"].to_pylist() if value is not None)
+        note(f"{strange:,} of them are unlike the training images and not to be trusted: column 'unlike' ({example})")
     if failed:
         raise UnreadableImages(
             f"{failed} of {len(files)} images could not be read",
@@ -122,32 +130,33 @@ def _predict_batch(model: TrainedModel, files: list[Path]) -> pa.Table:
             errors.append(None)
         except DeepLenseError as error:
             errors.append(f"{error.found}; expected {error.expected}")
+    unlike: list[str | None] = [None] * len(files)
     answers = np.full((len(files), len(model.labels)), np.nan, dtype=np.float32)
     good = np.array([error is None for error in errors])
     if images:
-        answers[good] = model.answer(np.stack(images))
+        batch = np.stack(images)
+        answers[good] = model.answer(batch)
+        for row, what in zip(np.flatnonzero(good), model.unfamiliar(batch), strict=True):
+            unlike[row] = what
     for row in np.flatnonzero(good & ~np.isfinite(answers).all(axis=1)):
         errors[row] = "the network's answer is not a number; expected pixel values like those of the training images"
         good[row] = False
     columns = model.task.columns(np.nan_to_num(answers))
-    table = pa.table({"file": [str(path) for path in files], **columns, "error": pa.array(errors, pa.string())})
+    texts = {"unlike": pa.array(unlike, pa.string()), "error": pa.array(errors, pa.string())}
+    table = pa.table({"file": [str(path) for path in files], **columns, **texts})
     for index, name in enumerate(table.column_names):
-        if name not in ("file", "error"):
+        if name not in ("file", *texts):
             masked = pa.array(table[name].to_pylist(), table[name].type, mask=~good)
             table = table.set_column(index, name, masked)
     return table
 
 
-def _write(tables: list[pa.Table], out: Path) -> int:
-    """Write the table, return how many rows have an error."""
-    import pyarrow as pa
+def _write(table: pa.Table, out: Path) -> None:
     import pyarrow.csv
     import pyarrow.parquet as pq
 
-    whole = pa.concat_tables(tables)
     with atomic(out) as temporary:
         if out.suffix == ".csv":
-            pa.csv.write_csv(whole, temporary)
+            pyarrow.csv.write_csv(table, temporary)
         else:
-            pq.write_table(whole, temporary)
-    return len(whole) - int(whole["error"].null_count)
+            pq.write_table(table, temporary)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from deeplense.data.transforms import Symmetry
     from deeplense.training.loop import Trainer
 
-SAMPLE_FOR_NORMALISATION = 512
+SAMPLE = 512  # training images by which pixel values are normalised and strange images known
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,8 @@ class TrainOptions(Config):
     symmetry
         Random flips and turns: half_turn (180°), d4 (all eight), none, or auto: what the recipe says is exact,
         half_turn where there is no recipe.
+    average_symmetry
+        Answer with the mean over all copies of an image that the symmetry allows (2 or 8 times the work).
     random_rotation
         Rotate by up to so many degrees.
     random_zoom
@@ -118,6 +120,7 @@ class TrainOptions(Config):
     normalise: Literal["none", "max", "min_max", "standard", "sqrt", "log", "asinh"] = "asinh"
     crop: Annotated[int | None, Bounds(low=8)] = None
     symmetry: Literal["auto", "none", "half_turn", "d4"] = "auto"
+    average_symmetry: bool = False
     random_rotation: Annotated[float, Bounds(0, 180)] = 0.0
     random_zoom: Annotated[float, Bounds(1, 4)] = 1.0
     log_interval: Annotated[int, Bounds(low=0)] = 0
@@ -221,6 +224,7 @@ def _prepare(
 
     from deeplense.data.transforms import Augmentation, Normalisation, fit_normalisation
     from deeplense.tasks.classify import Classify
+    from deeplense.training.familiar import ranges, statistics
     from deeplense.training.loop import Plan, Trainer
 
     settings = _resolve_model(options)
@@ -237,9 +241,11 @@ def _prepare(
             note(str(sentence))
     if not config:
         kind = "none" if backbone.raw else options.normalise
-        normalisation = fit_normalisation(kind, train.sample(SAMPLE_FOR_NORMALISATION))
+        sample = train.sample(SAMPLE)
+        normalisation = fit_normalisation(kind, sample)
         config = _record(run, settings | {"symmetry": _symmetry(options, dataset, train.image_shape)}, dataset)
         config |= {"asked": options.as_dict(), "normalisation": normalisation.as_dict()}
+        config["familiar"] = ranges(statistics(sample, backbone))
         config["image_shape"] = list(train.image_shape)
         config["model"]["parameters"] = sum(p.numel() for p in network.parameters())
         config["dataset"] |= {"n_train": len(train), "n_validation": len(validation)}

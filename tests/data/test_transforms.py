@@ -11,7 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deeplense.data.transforms import Augmentation, Normalisation, NormalisationKind, fit_normalisation
+from deeplense.data.transforms import (
+    Augmentation,
+    Normalisation,
+    NormalisationKind,
+    Symmetry,
+    fit_normalisation,
+    symmetric_copies,
+)
 
 KINDS = get_args(NormalisationKind)
 PER_IMAGE, FITTED = ("none", "max", "min_max"), ("standard", "sqrt", "log", "asinh")
@@ -210,3 +217,13 @@ def test_rotations_differ_from_image_to_image_and_fill_the_range() -> None:
     turned = augmentation.apply(blob(16, 16).expand(1000, -1, -1, -1), drawn)
     assert len({tuple(each.flatten().tolist()) for each in turned[:50]}) == 50
     assert float(drawn.min()) < 0.01 and float(drawn.max()) > 0.99
+
+
+@pytest.mark.parametrize(("symmetry", "n"), [("none", 1), ("half_turn", 2), ("d4", 8)])
+def test_the_copies_of_an_image_are_those_that_augmentation_draws(symmetry: Symmetry, n: int) -> None:
+    image = noisy(1, 9)
+    copies = {copy.numpy().tobytes() for copy in symmetric_copies(image, symmetry)}
+    assert len(copies) == n
+    numbers = torch.rand(200, 4, generator=generator())
+    drawn = Augmentation(symmetry).apply(image.expand(200, -1, -1, -1), numbers)
+    assert {one[None].numpy().tobytes() for one in drawn} == copies

@@ -16,6 +16,8 @@ from safetensors.torch import load_file, save_file
 from deeplense.cli import main
 from deeplense.core.errors import CorruptFile, InvalidDataset, MissingFile
 from deeplense.core.run_folder import RunFolder
+from deeplense.data.dataset import open_dataset
+from deeplense.train import train
 from deeplense.training.trained import TrainedModel, locate_run
 
 
@@ -163,3 +165,14 @@ def test_a_run_is_found_by_id_by_folder_and_as_part_of_the_package(small_run: Pa
     with pytest.raises(MissingFile, match="small132") as caught:
         locate_run("small132")
     assert "small123" in caught.value.expected
+
+
+def test_answers_averaged_over_a_symmetry_do_not_change_under_it(small_set: Path, tmp_path: Path) -> None:
+    options = {"dataset": str(small_set), "epochs": 1, "batch_size": 24, "symmetry": "d4", "device": "cpu"}
+    run = train(**options, average_symmetry=True, out=tmp_path / "mean")
+    model, plain = TrainedModel.load(RunFolder(run), "cpu"), TrainedModel.load(RunFolder(run), "cpu")
+    plain.config["options"]["average_symmetry"] = False
+    image = open_dataset(small_set).images([0])
+    turned = np.ascontiguousarray(np.rot90(image, axes=(2, 3)))
+    np.testing.assert_allclose(model.answer(image), model.answer(turned), atol=1e-6)
+    assert not np.allclose(plain.answer(image), plain.answer(turned), atol=1e-6)

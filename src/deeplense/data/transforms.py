@@ -133,6 +133,18 @@ def _apply_symmetry(images: Images, symmetry: Symmetry, number: Float[Tensor, " 
     return torch.where(eighth // 4 == 0, images, images.transpose(2, 3))
 
 
+def symmetric_copies(images: Images, symmetry: Symmetry) -> list[Images]:
+    """Return the images and all that the symmetry makes of them: 1, 2 or 8 copies."""
+    copies = [images]
+    if symmetry == "half_turn":
+        copies += [images.flip(2, 3)]
+    if symmetry == "d4":
+        copies += [images.flip(3)]
+        copies += [copy.flip(2) for copy in copies]
+        copies += [copy.transpose(2, 3) for copy in copies]
+    return copies
+
+
 def centre_crop(images: Float[Tensor, "*B H W"], size: int) -> Float[Tensor, "*B size size"]:
     """Return the central size × size pixels; an odd remainder goes to the lower right."""
     top, left = ((side - size) // 2 for side in images.shape[-2:])

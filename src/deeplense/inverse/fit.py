@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from deeplense.inverse.smooth_lens import EXPOSURE, RESCALED, Images, SmoothLens, Theta
+from deeplense.inverse.smooth_lens import EXPOSURE, RESCALED, SOURCE_PLACE, Images, SmoothLens, Theta
 
 TURN = 3.0  # residuals beyond so many σ count linearly, not squared (Huber 1964): substructure does not pull the fit
 DAMPING = 1e-3  # of the first step, relative to the curvature (Marquardt 1963)
@@ -31,6 +31,9 @@ class Fit(NamedTuple):
         The fitted images, [B, C, H, W].
     sigma
         Expected noise, [B, C, H, W].
+    shift
+        Derivatives of the mean by the source's place, x and y, in σ per arcsec, [B, 2, C, H, W]: what a small
+        deflection would change. They are those of the last step but one, and 0 where the source has one place.
     curvature
         Fisher information of the parameters, [B, P, P]: its inverse is their covariance.
     """
@@ -39,6 +42,7 @@ class Fit(NamedTuple):
     residual: Images
     mean: Images
     sigma: Images
+    shift: Float[Tensor, "B 2 C H W"]
     curvature: Float[Tensor, "B P P"]
 
 
@@ -56,6 +60,7 @@ class Point(NamedTuple):
     theta: Theta
     mean: Images
     variance: Images
+    shift: Float[Tensor, "B 2 C H W"]
     cost: Float[Tensor, " B"]
     gradient: Theta
     curvature: Float[Tensor, "B P P"]
@@ -83,7 +88,7 @@ def fit(lens: SmoothLens, images: Images, start: Theta, steps: int) -> Fit:
     for _ in range(steps):
         mean, variance, jacobian = lens.predict(theta, True)
         slope = lens.run(_slope)(images, mean, variance, jacobian, *_prior(lens, theta))
-        found = Point(theta, mean, variance, *slope)
+        found = Point(theta, mean, variance, _shift(lens, jacobian), *slope)
         if best is None:
             best = found
         else:
@@ -96,7 +101,7 @@ def fit(lens: SmoothLens, images: Images, start: Theta, steps: int) -> Fit:
     better = lens.run(_cost)(images, mean, variance, *_prior(lens, theta)) < best.cost
     theta, mean, variance = _either(better, (theta, mean, variance), best[:3])
     sigma = torch.sqrt(variance)
-    return Fit(theta, (images - mean) / sigma, mean, sigma, best.curvature)
+    return Fit(theta, (images - mean) / sigma, mean, sigma, best.shift / sigma[:, None], best.curvature)
 
 
 def _cost(images: Images, mean: Images, variance: Images, gradient: Theta, curvature: Tensor) -> Float[Tensor, " B"]:
@@ -120,6 +125,11 @@ def _slope(
     }
     rows = [torch.stack([products[max(p, q), min(p, q)] for q in range(len(pull))], 1) for p in range(len(pull))]
     return Slope(cost, torch.stack(pull, 1) + gradient, torch.stack(rows, 1) + curvature)
+
+
+def _shift(lens: SmoothLens, jacobian: list[Images]) -> Float[Tensor, "B 2 C H W"]:
+    known = dict(zip(lens.names, jacobian, strict=True))
+    return torch.stack([known.get(name, torch.zeros_like(jacobian[0])) for name in SOURCE_PLACE], 1)
 
 
 def _prior(lens: SmoothLens, theta: Theta) -> tuple[Theta, Tensor]:

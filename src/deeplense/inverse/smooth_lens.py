@@ -24,6 +24,7 @@ from deeplense.sky.scene import Scene
 
 EXPOSURE = "exposure_time"
 RESCALED = ("lowest", "log_width")  # of the pixel values that were scaled to [0, 1]
+SOURCE_PLACE = ("source_center_x", "source_center_y")
 FREE_LIGHT = ("center_x", "center_y", "e1", "e2", "R_sersic", "n_sersic")
 Images = Float[Tensor, "B C H W"]
 Theta = Float[Tensor, "B P"]

@@ -47,6 +47,10 @@ class Backbone(nn.Module, ABC):
         """Learn how many images will come: what is worth compiling depends on it."""
         return None
 
+    def misfit(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"] | None:
+        """Return how badly the model of each image fits, as χ² per pixel; None where there is none."""
+        return None
+
     @abstractmethod
     def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, " *features"]:
         """Return a map [B, D, h, w] or tokens [B, N, D]."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from deeplense.core.compiled import EAGER, Runner, can_compile
 from deeplense.core.errors import InvalidDataset, InvalidOption
+from deeplense.inverse.convergence import ConvergenceMap
 from deeplense.inverse.fit import Bank, Fit, coarse, fit
 from deeplense.inverse.smooth_lens import SmoothLens
 from deeplense.models.backbone import MODELS, Backbone, ModelSource
@@ -23,16 +24,18 @@ FREE = 5  # parameters from which a lens model counts as free
 BANK, BANK_FREE = 512, 4096  # lenses to start from
 STEPS, STEPS_FREE = 2, 4  # more change χ² per pixel by less than 0.01
 BRIGHT = 3.0  # σ at which the fitted image turns from linear to logarithmic
+DENSE = 0.03  # convergence at which that of substructure does
 HIDDEN = 128  # of the network that predicts the start
 LEARN_STEPS, LEARN_BATCH, LEARN_RATE, LEARN_NOISE = 500, 256, 2e-3, 0.05
 
 
 @MODELS.register("lens_inverse")
 class LensInverse(Backbone):
-    """The smooth lens of the recipe is fitted to every image; a residual CNN sees the fit and the residual in σ.
+    """A residual CNN sees the smooth lens fitted to each image, the residual in σ, and the convergence it asks for.
 
     What varies in the recipe (source position, exposure, macro lens, …) is fitted by robust Gauss–Newton steps through
     the simulator, from the best of many drawn lenses; substructure stays in the residual, whose noise is 1 everywhere.
+    Gravitational imaging then turns the residual into a map of the mass that would explain it.
 
     Parameters
     ----------
@@ -61,7 +64,9 @@ class LensInverse(Backbone):
                 "name the recipe of these images with --lens-recipe, or use another model",
             )
         self.lens = SmoothLens(known, width)
-        self.trunk = ResidualCNN((2 * channels, height, width))
+        pixel_scale = self.lens.instruments[0].pixel_scale
+        self.convergence = ConvergenceMap(width, pixel_scale, known.lens.deflection_scale)
+        self.trunk = ResidualCNN((2 * channels + 1, height, width))
         self.num_features, self.num_pooled = self.trunk.num_features, self.trunk.num_pooled
         free = len(self.lens.names) >= FREE
         self.bank, self.steps = Bank(self.lens, BANK_FREE if free else BANK), STEPS_FREE if free else STEPS
@@ -105,14 +110,22 @@ class LensInverse(Backbone):
         found = fit(self.lens, images, self.start(images), self.steps)
         return Fit(*(field[:n] for field in found))
 
+    def misfit(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"]:
+        """Return χ² per pixel of the smooth lens: 1 where there is no substructure, and the recipe is right."""
+        return self.fit(images).residual.square().mean((1, 2, 3))
+
     def start(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
         """Return where the fit begins."""
         return self.bank.start(images)
 
-    @staticmethod
-    def channels(found: Fit) -> Float[Tensor, "B D H W"]:
-        """Return the fitted image and the residual, both in σ, stretched: what the trunk sees."""
-        return torch.cat([torch.asinh(found.mean / found.sigma / BRIGHT), torch.asinh(found.residual)], dim=1)
+    def channels(self, found: Fit) -> Float[Tensor, "B D H W"]:
+        """Return what the trunk sees, stretched: the fitted image and the residual in σ, and the convergence."""
+        with torch.autocast(found.mean.device.type, enabled=False):
+            kappa = nn.functional.interpolate(
+                self.convergence(found)[:, None], size=found.mean.shape[-2:], mode="bilinear"
+            )
+            seen = [found.mean / found.sigma / BRIGHT, found.residual, kappa / DENSE]
+            return torch.cat([torch.asinh(channel) for channel in seen], dim=1)
 
 
 @MODELS.register("lens_inverse_amortised")

@@ -15,7 +15,7 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 from jaxtyping import Float32, Int64
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
 from deeplense.core.console import note
 from deeplense.core.errors import CorruptFile, DeepLenseError
@@ -23,7 +23,7 @@ from deeplense.core.files import atomic
 from deeplense.core.run_folder import RunFolder
 from deeplense.core.seeding import stable_key
 from deeplense.data.loader import Batch, Loader
-from deeplense.data.transforms import Augmentation, Normalisation
+from deeplense.data.transforms import Augmentation, Images, Normalisation, Symmetry, symmetric_copies
 from deeplense.tasks.task import Task
 from deeplense.training.optimizers import OptimizerName, ScheduleName, build_optimizer, learning_rate_factor
 
@@ -50,6 +50,8 @@ class Plan:
         Order of images, augmentation, dropout.
     log_interval
         Steps between two lines of progress; 0 for one line per epoch.
+    average_symmetry
+        Whether an answer is the mean over all copies of the image that the augmentation's symmetry allows.
     """
 
     epochs: int
@@ -61,6 +63,7 @@ class Plan:
     patience: int | None
     seed: int
     log_interval: int
+    average_symmetry: bool = False
 
 
 @dataclass
@@ -120,7 +123,13 @@ class Trainer:
             record |= self._epoch(wrapped, optimizer, state.epoch)
             record["images_per_second"] = len(self.train) / (time.monotonic() - begin)
             answers, loss = predict_all(
-                self.task, wrapped, self.validation, self.normalisation, self.plan.batch_size, self.accelerator
+                self.task,
+                wrapped,
+                self.validation,
+                self.normalisation,
+                self.plan.batch_size,
+                self.accelerator,
+                self.augmentation.symmetry if self.plan.average_symmetry else "none",
             )
             marks = self.task.marks(answers, self.validation.targets.numpy())
             record |= {"validation_loss": loss} | {f"validation_{name}": value for name, value in marks.items()}
@@ -247,6 +256,13 @@ class Trainer:
             note(message)
 
 
+def averaged(network: nn.Module, images: Images, symmetry: Symmetry) -> Tensor:
+    """Return the mean of the network's outputs over all copies of each image that the symmetry allows."""
+    copies = symmetric_copies(images, symmetry)
+    mean: Tensor = sum(network(copy) for copy in copies) / len(copies)
+    return mean
+
+
 @torch.inference_mode()
 def predict_all(
     task: Task,
@@ -255,9 +271,11 @@ def predict_all(
     normalisation: Normalisation,
     batch_size: int,
     accelerator: Accelerator,
+    symmetry: Symmetry = "none",
 ) -> tuple[Float32[np.ndarray, "N K"], float]:
     """Return the answers for every image in the loader's order, and the mean loss (NaN where labels are unknown).
 
+    With a symmetry, the network's output is the mean over all copies of an image that it allows.
     Several processes share the images; each returns all answers.
     """
     network.eval()
@@ -265,7 +283,7 @@ def predict_all(
     for batch in images.in_order(batch_size, (accelerator.process_index, accelerator.num_processes)):
         on_device = batch.to(accelerator.device)
         with accelerator.autocast():
-            output = network(normalisation(on_device.image))
+            output = averaged(network, normalisation(on_device.image), symmetry)
         loss = float(task.loss(output, on_device).sum()) if bool((batch.target >= 0).all()) else math.nan
         parts.append((batch.index.numpy(), task.answers(output).cpu().numpy(), loss))
     if accelerator.num_processes > 1:

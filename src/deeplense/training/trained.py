@@ -18,12 +18,13 @@ from deeplense.core.errors import DeepLenseError, InvalidDataset, MissingFile
 from deeplense.core.run_folder import RunFolder, find_run
 from deeplense.data.loader import Loader
 from deeplense.data.readers.files import read_image
-from deeplense.data.transforms import Normalisation, centre_crop
+from deeplense.data.transforms import Normalisation, Symmetry, centre_crop
 from deeplense.models.backbone import Backbone
 from deeplense.models.network import load_weights
 from deeplense.tasks.task import TASKS, Task
 from deeplense.training.devices import Device, make_accelerator
-from deeplense.training.loop import predict_all
+from deeplense.training.familiar import statistics, unfamiliar
+from deeplense.training.loop import averaged, predict_all
 from deeplense.training.trackers import fetch_from_wandb
 
 
@@ -104,6 +105,13 @@ class TrainedModel:
         return tuple(self.config["labels"])
 
     @property
+    def symmetry(self) -> Symmetry:
+        """The symmetry over whose copies answers are averaged."""
+        options = self.config["options"]
+        symmetry: Symmetry = options["symmetry"] if options.get("average_symmetry", False) else "none"
+        return symmetry
+
+    @property
     def crop(self) -> int | None:
         """Central pixels that the network was trained on; None for all."""
         crop: int | None = self.config["options"]["crop"]
@@ -129,7 +137,19 @@ class TrainedModel:
     def answer(self, images: Float32[np.ndarray, "B C H W"]) -> Float32[np.ndarray, "B K"]:
         """Return one row per prepared image."""
         on_device = torch.from_numpy(images).to(self.accelerator.device)
-        return self.task.answers(self.network(self.normalisation(on_device))).cpu().numpy()
+        output = averaged(self.network, self.normalisation(on_device), self.symmetry)
+        return self.task.answers(output).cpu().numpy()
+
+    @torch.inference_mode()
+    def unfamiliar(self, images: Float32[np.ndarray, "B C H W"]) -> list[str | None]:
+        """Return what sets each prepared image apart from those of training; None for an image like them."""
+        known: Any = self.config.get("familiar", {})
+        backbone: Any = self.network.backbone
+        on_device = torch.from_numpy(images).to(self.accelerator.device)
+        try:
+            return unfamiliar(statistics(on_device, backbone), known)
+        except (TypeError, ValueError) as error:
+            raise self.run.odd_config(error) from error
 
     def answers(self, images: Loader, batch_size: int) -> Float32[np.ndarray, "N K"]:
         """Return one row per image.
@@ -143,7 +163,9 @@ class TrainedModel:
         backbone = getattr(self.network, "backbone", None)
         if isinstance(backbone, Backbone):
             backbone.expect(len(images))
-        answers, _ = predict_all(self.task, self.network, images, self.normalisation, batch_size, self.accelerator)
+        answers, _ = predict_all(
+            self.task, self.network, images, self.normalisation, batch_size, self.accelerator, self.symmetry
+        )
         return answers
 
     def _check_shape(self, shape: tuple[int, ...], path: Path) -> None:
