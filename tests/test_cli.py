@@ -184,7 +184,7 @@ def test_help_names_every_option_and_shows_an_example(verb: str, capsys: pytest.
         ("train --lr -1", "lr is -1"),
         ("train --config nowhere.toml", "nowhere.toml"),
         ("evaluate no_such_run", "no run is called"),
-        ("evaluate model_iii@deeplense", "model_ii@deeplense"),
+        ("evaluate model_iv@deeplense", "model_ii@deeplense"),
         ("report no_such_run", "no run is called"),
         ("predict model_ii@deeplense nowhere.npy", "nowhere.npy"),
         ("simulate modelii", "model_ii"),

@@ -239,6 +239,7 @@ def _prepare(
     if accelerator.is_main_process:
         for sentence in (*dataset.problems, *backbone.notes):
             note(str(sentence))
+    backbone.expect(options.epochs * len(train))
     if not config:
         kind = "none" if backbone.raw else options.normalise
         sample = train.sample(SAMPLE)
@@ -256,7 +257,6 @@ def _prepare(
         augmentation = Augmentation(config["options"]["symmetry"], options.random_rotation, options.random_zoom)
     except (KeyError, TypeError, InvalidOption) as error:
         raise run.odd_config(error) from error
-    backbone.expect(options.epochs * len(train))
     plan = Plan(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Plan)})
     if not options.decay_lr:
         plan = dataclasses.replace(plan, schedule="constant")

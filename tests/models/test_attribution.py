@@ -108,7 +108,7 @@ def test_an_activation_map_of_a_linear_head_adds_up_to_the_logit() -> None:
 
 def test_tokens_have_gradients_only() -> None:
     assert list(attribute(corner_network("tokens"), bright(), CLASSES)) == ["SmoothGrad × input"]
-    assert list(attribute(corner_network(), bright(), CLASSES)) == list(METHODS)
+    assert set(attribute(corner_network(), bright(), CLASSES)) == set(METHODS) - {"imaged convergence"}
 
 
 @pytest.mark.parametrize("model", ["resnet18", "mobilenetv3_small_050"])

@@ -17,7 +17,9 @@ import deeplense
 from deeplense.core.compiled import can_compile
 from deeplense.core.errors import InvalidDataset, InvalidOption
 from deeplense.core.run_folder import RunFolder
+from deeplense.models.attribution import attribute
 from deeplense.models.backbone import MODELS
+from deeplense.models.network import ModelChoice, build_network
 from deeplense.recipes.draw import draw_images
 from deeplense.recipes.recipe import Recipe, Sample, load_recipe, shipped_recipes
 
@@ -80,6 +82,16 @@ def test_the_predicted_lens_is_near_the_fitted_one(recipe: Recipe) -> None:
         chi2 = (model.fit(smooth).residual ** 2).mean((1, 2, 3))
     assert error.median() < 0.05
     assert chi2.median() < 1.5, "one step polishes it"
+
+
+def test_the_convergence_it_images_is_among_the_attributions(recipe: Recipe, image: torch.Tensor) -> None:
+    torch.manual_seed(0)
+    choice = ModelChoice("deeplense", "lens_inverse", recipe=recipe.as_dict())
+    maps = attribute(build_network(choice, (1, 40, 40), 3).eval(), image, torch.zeros(7, dtype=torch.int64))
+    assert maps["imaged convergence"].shape == image.shape
+    smooth = [recipe.labels[k % 3] == "no_sub" for k in range(7)]
+    brightest = maps["imaged convergence"].amax((1, 2, 3))
+    assert brightest[smooth].max() < brightest[[not one for one in smooth]].min()
 
 
 @pytest.mark.skipif(not can_compile(), reason="no C++ compiler")

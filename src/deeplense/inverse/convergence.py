@@ -14,7 +14,7 @@ from deeplense.inverse.fit import Fit
 
 CELL = 0.1  # arcsec, about
 KAPPA_RMS = 0.1  # of the prior in a cell of that size
-STEPS = 12  # of conjugate gradients
+STEPS = 10  # of conjugate gradients: more change the map by less than a thousandth
 SOFTENING = 0.5  # cells
 TINY = 1e-30
 

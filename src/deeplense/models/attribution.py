@@ -1,4 +1,4 @@
-"""Where in an image a network finds its reasons: class activation maps and input gradients.
+"""Where in an image a network finds its reasons: activation maps, input gradients, and what the model itself maps.
 
 A network is a backbone with a head (`models.network.Network`) in evaluation mode; images are normalised as it was
 trained. Every map is [B, 1, H, W], not negative, larger where a pixel speaks more for the asked class.
@@ -60,10 +60,18 @@ def smooth_gradient(network: Network, images: Images, classes: Classes, seed: in
     return (images * total / SMOOTHING).sum(1, keepdim=True).abs()
 
 
+def imaged_convergence(network: Network, images: Images, classes: Classes) -> Map | None:
+    """Return the positive part of the convergence that a physical model finds, whatever the class; None for others."""
+    with torch.no_grad():
+        found = network.backbone.imaged_convergence(images)
+    return None if found is None else F.relu(found)
+
+
 METHODS: dict[str, Callable[[Network, Images, Classes], Map | None]] = {
     "Grad-CAM": grad_cam,
     "HiResCAM": hires_cam,
     "SmoothGrad × input": smooth_gradient,
+    "imaged convergence": imaged_convergence,
 }
 
 

@@ -51,6 +51,10 @@ class Backbone(nn.Module, ABC):
         """Return how badly the model of each image fits, as χ² per pixel; None where there is none."""
         return None
 
+    def imaged_convergence(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 1 H W"] | None:
+        """Return the convergence that the model itself finds beyond a smooth lens; None where it looks for none."""
+        return None
+
     @abstractmethod
     def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, " *features"]:
         """Return a map [B, D, h, w] or tokens [B, N, D]."""

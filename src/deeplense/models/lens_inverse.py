@@ -65,7 +65,7 @@ class LensInverse(Backbone):
             )
         self.lens = SmoothLens(known, width)
         pixel_scale = self.lens.instruments[0].pixel_scale
-        self.convergence = ConvergenceMap(width, pixel_scale, known.lens.deflection_scale)
+        self.imaging = ConvergenceMap(width, pixel_scale, known.lens.deflection_scale)
         self.trunk = ResidualCNN((2 * channels + 1, height, width))
         self.num_features, self.num_pooled = self.trunk.num_features, self.trunk.num_pooled
         free = len(self.lens.names) >= FREE
@@ -114,18 +114,25 @@ class LensInverse(Backbone):
         """Return χ² per pixel of the smooth lens: 1 where there is no substructure, and the recipe is right."""
         return self.fit(images).residual.square().mean((1, 2, 3))
 
+    def imaged_convergence(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 1 H W"]:
+        """Return the convergence that would explain what the smooth lens leaves."""
+        return self._convergence(self.fit(images))
+
     def start(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B P"]:
         """Return where the fit begins."""
         return self.bank.start(images)
 
     def channels(self, found: Fit) -> Float[Tensor, "B D H W"]:
         """Return what the trunk sees, stretched: the fitted image and the residual in σ, and the convergence."""
+        kappa = self._convergence(found)
+        seen = [found.mean / found.sigma / BRIGHT, found.residual, kappa / DENSE]
+        return torch.cat([torch.asinh(channel) for channel in seen], dim=1)
+
+    def _convergence(self, found: Fit) -> Float[Tensor, "B 1 H W"]:
+        """Return the convergence at every pixel."""
         with torch.autocast(found.mean.device.type, enabled=False):
-            kappa = nn.functional.interpolate(
-                self.convergence(found)[:, None], size=found.mean.shape[-2:], mode="bilinear"
-            )
-            seen = [found.mean / found.sigma / BRIGHT, found.residual, kappa / DENSE]
-            return torch.cat([torch.asinh(channel) for channel in seen], dim=1)
+            cells = self.imaging(found)[:, None]
+            return nn.functional.interpolate(cells, size=found.mean.shape[-2:], mode="bilinear")
 
 
 @MODELS.register("lens_inverse_amortised")
