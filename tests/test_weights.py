@@ -34,9 +34,7 @@ def test_the_package_stays_small() -> None:
 
 
 @pytest.mark.parametrize("name", shipped_runs())
-def test_each_does_on_new_images_what_its_card_says(
-    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_each_does_on_new_images_what_its_card_says(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     recipe = name.partition("@")[0]
     folder = simulate(recipe=recipe, train=0, validation=0, test=80, seed=20261, out=tmp_path / "new")

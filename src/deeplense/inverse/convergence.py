@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 from jaxtyping import Complex, Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import avg_pool2d
 
 from deeplense.inverse.fit import Fit
@@ -21,7 +21,7 @@ TINY = 1e-30
 Maps = Float[Tensor, "B h w"]
 
 
-class ConvergenceMap(nn.Module):
+class ConvergenceMap:
     """The most probable convergence of substructure, to first order in it, given the fit of the smooth lens.
 
     The mass of a cell, θ_E² = t, deflects by α = t (θ − θ_c) / |θ − θ_c|², which moves the light of the source: it
@@ -41,10 +41,7 @@ class ConvergenceMap(nn.Module):
     Koopmans 2005, MNRAS 363, 1136; Vegetti & Koopmans 2009, MNRAS 392, 945.
     """
 
-    kernel: Complex[Tensor, "2 F G"]
-
     def __init__(self, n_pixels: int, pixel_scale: float, deflection_scale: float = 1.0) -> None:
-        super().__init__()
         self.factor = max(1, round(CELL / pixel_scale))
         self.cell, self.side = self.factor * pixel_scale, n_pixels // self.factor
         # equal power per area: the smaller a cell, the more its convergence varies
@@ -52,10 +49,11 @@ class ConvergenceMap(nn.Module):
         offset = torch.fft.fftfreq(2 * self.side, 1 / (2 * self.side), dtype=torch.float64)
         y, x = torch.meshgrid(offset, offset, indexing="ij")
         alpha = deflection_scale / self.cell * torch.stack([x, y]) / (x**2 + y**2 + SOFTENING**2)
-        self.register_buffer("kernel", torch.fft.rfft2(alpha).to(torch.complex64), persistent=False)
+        self.kernel: Complex[Tensor, "2 F G"] = torch.fft.rfft2(alpha).to(torch.complex64)
 
-    def forward(self, found: Fit) -> Maps:
+    def __call__(self, found: Fit) -> Maps:
         """Return the convergence in cells."""
+        self.kernel = self.kernel.to(found.shift.device)  # it stays where images come from
         x, y = found.shift.unbind(1)
         xx, xy, yy = self._summed(x * x), self._summed(x * y), self._summed(y * y)
 
