@@ -216,6 +216,12 @@ def test_out_and_its_default(small_set: Path, workplace: Path) -> None:
     assert all(len(path.name) == 8 for path in unnamed)
 
 
+def test_resume_with_other_options_is_refused(small_run: Path) -> None:
+    with pytest.raises(InvalidOption, match="another epochs"):
+        train(resume=str(small_run), epochs=50)
+    assert train(resume=str(small_run), batch_size=24) == small_run, "as the run was begun"
+
+
 def test_resume_of_nothing_lists_what_there_is(small_run: Path, workplace: Path) -> None:
     shutil.copytree(small_run, workplace / "runs" / "small123")
     with pytest.raises(MissingFile, match="small124") as caught:

@@ -73,7 +73,7 @@ def benchmark(options: BenchmarkOptions | None = None, /, **fields: Any) -> Path
     InvalidOption
         When the suite cannot be: an option that `train` does not have, a dataset that is not declared.
     """
-    options = options or BenchmarkOptions.from_mapping(fields)
+    options = BenchmarkOptions.given(options, fields)
     from deeplense.suites.results import Results, print_results
     from deeplense.suites.suite import load_suite
 

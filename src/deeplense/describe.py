@@ -87,7 +87,7 @@ def montage(options: MontageOptions | None = None, /, **fields: Any) -> Path:
     options
         What to draw; or give the fields of `MontageOptions` as keywords.
     """
-    options = options or MontageOptions.from_mapping(fields)
+    options = MontageOptions.given(options, fields)
     import numpy as np
 
     from deeplense.metrics.figures import image_grid

@@ -73,7 +73,7 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     InvalidDataset
         When the dataset has other classes or other image sizes than the run was trained on.
     """
-    options = options or EvaluateOptions.from_mapping(fields)
+    options = EvaluateOptions.given(options, fields)
     from deeplense.data.loader import Loader
     from deeplense.simulation.fresh import RecipeDataset
     from deeplense.training.trackers import log_evaluation

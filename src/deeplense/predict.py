@@ -66,7 +66,7 @@ def predict(options: PredictOptions | None = None, /, **fields: Any) -> Path:
     UnreadableImages
         After the table is written, when some images could not be read.
     """
-    options = options or PredictOptions.from_mapping(fields)
+    options = PredictOptions.given(options, fields)
     if options.out.suffix not in (".csv", ".parquet"):
         raise InvalidOption(f"--out {options.out}", "a name that ends in .csv or .parquet", "change --out")
     import pyarrow as pa

@@ -65,7 +65,7 @@ def report(options: ReportOptions | None = None, /, **fields: Any) -> Path:
     InvalidDataset
         When attributions are asked for, and the run's dataset is no longer the one that it was judged on.
     """
-    options = options or ReportOptions.from_mapping(fields)
+    options = ReportOptions.given(options, fields)
     if not options.runs:
         raise InvalidOption("no run is named", "one or more ids or folders of runs", "deeplense report RUN…")
     found = {run.path.resolve(): run for run in map(find_run, options.runs)}

@@ -92,7 +92,7 @@ def simulate(options: SimulateOptions | None = None, /, **fields: Any) -> Path:
     CannotWrite
         When the disk is full or the folder not writable; what is already written stays and is used the next time.
     """
-    options = options or SimulateOptions.from_mapping(fields)
+    options = SimulateOptions.given(options, fields)
     part = options.part
     from deeplense.recipes.recipe import load_recipe
 

@@ -148,7 +148,7 @@ def train(options: TrainOptions | None = None, /, **fields: Any) -> Path:
     InvalidDataset
         When the dataset cannot serve: too few classes, an empty class or split.
     """
-    options = options or TrainOptions.from_mapping(fields)
+    options = TrainOptions.given(options, fields)
     options, run, config = _begin_or_resume(options)
     if run is not None and run.is_finished():
         note(f"run {run.id} is finished: {run.path}")
@@ -162,6 +162,8 @@ def train(options: TrainOptions | None = None, /, **fields: Any) -> Path:
     if accelerator.is_main_process:
         remove_leftovers(run.path)
     trainer, config = _prepare(options, run, config, accelerator)
+    if accelerator.is_main_process:
+        note(f"run {run.id}; if it is interrupted: deeplense train --resume {run.path}")
     with start_tracker(options.tracker, run, config) as tracker:
         trainer.on_epoch = lambda record, answers: tracker.log_epoch(
             record, answers, trainer.validation.targets.numpy(), config["labels"]
@@ -179,20 +181,29 @@ def _begin_or_resume(options: TrainOptions) -> tuple[TrainOptions, RunFolder | N
     Raises
     ------
     InvalidOption
-        When --out holds a run that was begun with other options.
+        When --out or --resume names a run that was begun with other options.
     """
     if options.resume is not None:
         run = find_run(options.resume)
         config = run.config()
-        return _asked(run, config), run, config
+        before = _asked(run, config)
+        default, known = TrainOptions(resume=options.resume).as_dict(), before.as_dict()
+        changed = [name for name, value in options.as_dict().items() if value not in (default[name], known[name])]
+        if changed:
+            raise InvalidOption(
+                f"--resume with another {', '.join(changed)}",
+                "the options that the run was begun with: they hold",
+                "leave them out, or begin a new run",
+            )
+        return before, run, config
     if options.out is None:
         return options, None, {}
     run = RunFolder(options.out)
     if not run.exists():
         return options, run, {}
     config = run.config()
-    before = _asked(run, config).as_dict()
-    if different := [name for name, value in options.as_dict().items() if before[name] != value]:
+    known = _asked(run, config).as_dict()
+    if different := [name for name, value in options.as_dict().items() if known[name] != value]:
         raise InvalidOption(
             f"{run.path} holds a run with another {', '.join(different)}",
             "the options it was begun with, or a new folder",

@@ -119,6 +119,21 @@ def test_plain_values_become_what_the_annotation_says(key: str, value: Any, beco
     assert type(result) is type(becomes), f"{result!r} is a {type(result).__name__}"
 
 
+def test_a_path_will_do_for_a_text() -> None:
+    assert Outer(name=Path("runs") / "a").name == "runs/a"  # type: ignore[arg-type]
+
+
+def test_options_are_one_configuration_or_keywords() -> None:
+    whole = Outer("a", size=4)
+    assert Outer.given(whole, {}) is whole
+    assert Outer.given(None, {"name": "a", "size": 4}) == whole
+    with pytest.raises(InvalidOption, match="'model_ii'.*in place of options") as caught:
+        Outer.given("model_ii", {})  # type: ignore[arg-type]
+    assert "name='model_ii'" in caught.value.remedy
+    with pytest.raises(InvalidOption, match="beside them size"):
+        Outer.given(whole, {"size": 5})
+
+
 def test_the_constructor_and_replace_check_as_well() -> None:
     outer = Outer("a", offset=3)
     assert type(outer.offset) is float

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -51,6 +52,32 @@ class Config:
         for name, hint in _hints(type(self)).items():  # type: ignore[arg-type]
             value = _checked(getattr(self, name), hint, name)
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def given(cls, options: Self | None, keywords: Mapping[str, Any]) -> Self:
+        """Return the options of a call: one configuration, or its fields as keywords.
+
+        Raises
+        ------
+        UnknownName, InvalidOption
+            When they are no configuration of this kind, or both are given.
+        """
+        if options is None:
+            return cls.from_mapping(keywords)
+        if not isinstance(options, cls):
+            first = dataclasses.fields(cls)[0].name
+            raise InvalidOption(
+                f"{options!r} ({type(options).__name__}) in place of options",
+                f"keywords, or one {cls.__name__}",
+                f"name the option, e.g. {first}={options!r}",
+            )
+        if keywords:
+            raise InvalidOption(
+                f"options and beside them {', '.join(keywords)}",
+                f"either keywords, or one {cls.__name__}",
+                "use dataclasses.replace(options, …)",
+            )
+        return options
 
     @classmethod
     def from_mapping(cls, mapping: Mapping[str, Any], where: str = "") -> Self:
@@ -141,6 +168,8 @@ def _checked_plain(value: Any, kind: Any, name: str) -> Any:
             return value
         if kind.__name__ == "Path" and isinstance(value, str):
             return kind(value)
+        if kind is str and isinstance(value, os.PathLike):
+            return os.fspath(value)
     raise InvalidOption(
         f"{name} is {value!r} ({type(value).__name__})",
         f"a value of type {getattr(kind, '__name__', kind)}",
