@@ -32,7 +32,6 @@ def test_it_is_the_solution_of_the_dense_equations(
     monkeypatch.setattr(convergence, "STEPS", 300)
     found = some_fit(2, 8 * round(0.1 / pixel_scale), bands)
     imaging = ConvergenceMap(found.residual.shape[-1], pixel_scale, 0.7)
-    imaging.kernel = imaging.kernel.to(torch.complex128)
     found = Fit(*(field.double() for field in found))
     side, cell, factor = imaging.side, imaging.cell, imaging.factor
     place = (torch.arange(side, dtype=torch.float64)) * cell

@@ -44,7 +44,7 @@ def test_an_image_is_answered_the_same_in_any_batch(name: str, recipe: Recipe, i
         together = model.pooled(model.forward_features(image))
         alone = model.pooled(model.forward_features(image[4:5]))
     assert together.shape == (7, model.num_pooled)
-    torch.testing.assert_close(together[4:5], alone, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(together[4:5], alone, rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -89,9 +89,9 @@ def test_the_convergence_it_images_is_among_the_attributions(recipe: Recipe, ima
     choice = ModelChoice("deeplense", "lens_inverse", recipe=recipe.as_dict())
     maps = attribute(build_network(choice, (1, 40, 40), 3).eval(), image, torch.zeros(7, dtype=torch.int64))
     assert maps["imaged convergence"].shape == image.shape
-    smooth = [recipe.labels[k % 3] == "no_sub" for k in range(7)]
-    brightest = maps["imaged convergence"].amax((1, 2, 3))
-    assert brightest[smooth].max() < brightest[[not one for one in smooth]].min()
+    smooth = torch.tensor([recipe.labels[k % 3] == "no_sub" for k in range(7)])
+    power = maps["imaged convergence"].square().mean((1, 2, 3))
+    assert power[smooth].max() < power[~smooth].min()
 
 
 @pytest.mark.skipif(not can_compile(), reason="no C++ compiler")

@@ -49,20 +49,23 @@ class ConvergenceMap:
         offset = torch.fft.fftfreq(2 * self.side, 1 / (2 * self.side), dtype=torch.float64)
         y, x = torch.meshgrid(offset, offset, indexing="ij")
         alpha = deflection_scale / self.cell * torch.stack([x, y]) / (x**2 + y**2 + SOFTENING**2)
-        self.kernel: Complex[Tensor, "2 F G"] = torch.fft.rfft2(alpha).to(torch.complex64)
+        self.kernel: Complex[Tensor, "2 F G"] = torch.fft.rfft2(alpha)
 
     def __call__(self, found: Fit) -> Maps:
         """Return the convergence in cells."""
-        self.kernel = self.kernel.to(found.shift.device)  # it stays where images come from
-        x, y = found.shift.unbind(1)
+        # in single precision the result of few steps depends now and then, in its third digit, on the images beside it
+        single = found.shift.device.type == "mps"
+        shift, residual = (t.float() if single else t.double() for t in (found.shift, found.residual))
+        self.kernel = self.kernel.to(shift.device, torch.complex64 if single else torch.complex128)
+        x, y = shift.unbind(1)
         xx, xy, yy = self._summed(x * x), self._summed(x * y), self._summed(y * y)
 
         def curvature(t: Maps) -> Maps:
             alpha_x, alpha_y = self._deflection(t)
             return self._pull(xx * alpha_x + xy * alpha_y, xy * alpha_x + yy * alpha_y) + self.precision * t
 
-        pull = self._pull(self._summed(x * found.residual), self._summed(y * found.residual))
-        return math.pi / self.cell**2 * _conjugate_gradients(curvature, pull)
+        pull = self._pull(self._summed(x * residual), self._summed(y * residual))
+        return math.pi / self.cell**2 * _conjugate_gradients(curvature, pull).to(found.residual)
 
     def _summed(self, images: Float[Tensor, "B C H W"]) -> Maps:
         """Return sums over bands and over the pixels of each cell."""
