@@ -21,6 +21,9 @@ import deeplense
 from deeplense.recipes.recipe import load_recipe
 
 
+PARTS = {"value": "", "low": "_low", "high": "_high"}
+
+
 def main() -> None:
     """Simulate, train and evaluate."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -72,9 +75,10 @@ def run(options: argparse.Namespace) -> dict[str, float]:
 
 
 def marks_of(folder: Path) -> dict[str, float]:
-    """Return the AUROCs and the accuracy that `evaluate` wrote."""
+    """Return the AUROCs and the accuracy that `evaluate` wrote, each with its interval."""
     marks = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-    return {name: mark["value"] for name, mark in marks.items() if name.startswith(("auroc", "accuracy"))}
+    kept = {name: mark for name, mark in marks.items() if name.startswith(("auroc", "accuracy"))}
+    return {f"{name}{suffix}": mark[key] for name, mark in kept.items() for key, suffix in PARTS.items()}
 
 
 if __name__ == "__main__":
