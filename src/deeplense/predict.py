@@ -75,6 +75,7 @@ def predict(options: PredictOptions | None = None, /, **fields: Any) -> Path:
 
     files = list(_expand(options.files))
     model = TrainedModel.load(locate_run(options.run_id), options.device)
+    model.expect(len(files))
     tables = []
     with progress("predicting", len(files)) as advance:
         for first in range(0, len(files), options.batch_size):

@@ -72,10 +72,9 @@ class LensInverse(Backbone):
         self.bank, self.steps = Bank(self.lens, BANK_FREE if free else BANK), STEPS_FREE if free else STEPS
 
     def expect(self, n_images: int) -> None:
-        """Compile the fit where so many images are worth it."""
-        compiled = n_images >= WORTH_COMPILING and can_compile()
-        if compiled != self.lens.run.compiled:
-            self.lens.run = Runner(compiled) if compiled else EAGER
+        """Compile the fit where so many images are worth it; what is compiled stays so."""
+        if not self.lens.run.compiled and n_images >= WORTH_COMPILING and can_compile():
+            self.lens.run = Runner(True)
 
     def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
         """Return the trunk's map of fit and residual."""

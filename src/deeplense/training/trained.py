@@ -117,6 +117,12 @@ class TrainedModel:
         crop: int | None = self.config["options"]["crop"]
         return crop
 
+    def expect(self, n_images: int) -> None:
+        """Learn how many images will come: what is worth compiling depends on it."""
+        backbone = getattr(self.network, "backbone", None)
+        if isinstance(backbone, Backbone):
+            backbone.expect(n_images)
+
     def prepare(self, path: Path) -> Float32[np.ndarray, "C H W"]:
         """Return one image file, cropped as in training.
 
@@ -160,9 +166,7 @@ class TrainedModel:
             When the images are not of the size or channels of the training images.
         """
         self._check_shape(images.image_shape, images.dataset.path)
-        backbone = getattr(self.network, "backbone", None)
-        if isinstance(backbone, Backbone):
-            backbone.expect(len(images))
+        self.expect(len(images))
         answers, _ = predict_all(
             self.task, self.network, images, self.normalisation, batch_size, self.accelerator, self.symmetry
         )
