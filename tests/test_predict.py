@@ -118,7 +118,7 @@ def test_an_image_unlike_those_of_training_is_told_of(
     assert rows[0]["unlike"] is None
     assert "pixel" in rows[1]["unlike"] and "in training" in rows[1]["unlike"]
     assert rows[1]["prediction"] is not None and rows[1]["error"] is None
-    assert "1 of them are unlike the training images" in capsys.readouterr().err
+    assert "1 of 2 unlike the training images" in capsys.readouterr().err
 
 
 def test_when_no_image_can_be_read_the_table_says_so_for_each(ask: Any, workplace: Path) -> None:

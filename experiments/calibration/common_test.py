@@ -20,7 +20,6 @@ from pathlib import Path
 import deeplense
 from deeplense.recipes.recipe import load_recipe
 
-
 PARTS = {"value": "", "low": "_low", "high": "_high"}
 
 
