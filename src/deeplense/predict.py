@@ -88,7 +88,9 @@ def predict(options: PredictOptions | None = None, /, **fields: Any) -> Path:
     failed, strange = (len(whole) - int(whole[name].null_count) for name in ("error", "unlike"))
     if strange:
         example = next(value for value in whole["unlike"].to_pylist() if value is not None)
-        note(f"{strange:,} of {len(whole):,} unlike the training images, not to be trusted (column 'unlike'): {example}")
+        note(
+            f"{strange:,} of {len(whole):,} unlike the training images, not to be trusted (column 'unlike'): {example}"
+        )
     if failed:
         raise UnreadableImages(
             f"{failed} of {len(files)} images could not be read",
