@@ -18,7 +18,7 @@ from deeplense.models.backbone import MODELS, Backbone, ModelSource
 from deeplense.models.residual_cnn import ResidualCNN
 from deeplense.recipes.recipe import Recipe
 
-AT_ONCE, ON_GPU = 32, 256  # images fitted together, on the processor and elsewhere
+AT_ONCE, ON_GPU = 32, 256  # images worked on together, on the processor (whose cache they fit) and elsewhere
 WORTH_COMPILING = 10_000  # images
 FREE = 5  # parameters from which a lens model counts as free
 BANK, BANK_FREE = 512, 4096  # lenses to start from
@@ -93,12 +93,11 @@ class LensInverse(Backbone):
             When a pixel is NaN or infinite.
         """
         _must_be_finite(images)
-        on_processor = images.device.type == "cpu"
-        if not on_processor:
+        if images.device.type != "cpu":
             self.lens.run = EAGER  # what is compiled here is the processor's
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             images = images.float().clone()  # an inference tensor cannot be differentiated
-            parts = [self._fit_some(part) for part in torch.split(images, AT_ONCE if on_processor else ON_GPU)]
+            parts = [self._fit_some(part) for part in torch.split(images, _at_once(images))]
             return Fit(*(torch.cat(field) for field in zip(*parts, strict=True)))
 
     def _fit_some(self, images: Float[Tensor, "B C H W"]) -> Fit:
@@ -130,7 +129,8 @@ class LensInverse(Backbone):
     def _convergence(self, found: Fit) -> Float[Tensor, "B 1 H W"]:
         """Return the convergence at every pixel."""
         with torch.autocast(found.mean.device.type, enabled=False):
-            cells = self.imaging(found)[:, None]
+            groups = zip(*(torch.split(field, _at_once(field)) for field in found), strict=True)
+            cells = torch.cat([self.imaging(Fit(*group)) for group in groups])[:, None]
             return nn.functional.interpolate(cells, size=found.mean.shape[-2:], mode="bilinear")
 
 
@@ -197,6 +197,10 @@ class AmortisedLensInverse(LensInverse):
                 optimizer.zero_grad()
                 torch.autograd.backward(nn.functional.mse_loss(self.predictor(noisy), goal[rows]))
                 optimizer.step()
+
+
+def _at_once(images: Tensor) -> int:
+    return AT_ONCE if images.device.type == "cpu" else ON_GPU
 
 
 def _must_be_finite(images: Float[Tensor, "B C H W"]) -> None:
