@@ -257,7 +257,7 @@ def _prepare(
         normalisation = fit_normalisation(kind, sample)
         config = _record(run, settings | {"symmetry": _symmetry(options, dataset, train.image_shape)}, dataset)
         config |= {"asked": options.as_dict(), "normalisation": normalisation.as_dict()}
-        config["familiar"] = ranges(statistics(sample, backbone))
+        config["familiar"] = ranges(statistics(sample, backbone.eval()))  # without graphs: nothing is learnt here
         config["image_shape"] = list(train.image_shape)
         config["model"]["parameters"] = sum(p.numel() for p in network.parameters())
         config["dataset"] |= {"n_train": len(train), "n_validation": len(validation)}

@@ -176,3 +176,10 @@ def test_answers_averaged_over_a_symmetry_do_not_change_under_it(small_set: Path
     turned = np.ascontiguousarray(np.rot90(image, axes=(2, 3)))
     np.testing.assert_allclose(model.answer(image), model.answer(turned), atol=1e-6)
     assert not np.allclose(plain.answer(image), plain.answer(turned), atol=1e-6)
+
+
+@pytest.mark.parametrize("damage", ["text", ["a"], {"mean pixel": 3}, {"mean pixel": [1]}, {"mean pixel": ["a", "b"]}])
+def test_ranges_that_are_none_are_named(run: RunFolder, damage: object) -> None:
+    run.write_config(run.config() | {"familiar": damage})
+    with pytest.raises(CorruptFile, match=r"config\.json"):
+        TrainedModel.load(run, "cpu").unfamiliar(np.zeros((1, 1, 64, 64), np.float32))

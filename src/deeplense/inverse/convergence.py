@@ -14,7 +14,7 @@ from deeplense.inverse.fit import Fit
 
 CELL = 0.1  # arcsec, about
 KAPPA_RMS = 0.1  # of the prior in a cell of that size
-STEPS = 10  # of conjugate gradients: more change the map by less than a thousandth
+STEPS = 10  # of conjugate gradients: the map of a typical image then stands still
 SOFTENING = 0.5  # cells
 TINY = 1e-30
 

@@ -63,7 +63,7 @@ class Plan:
     patience: int | None
     seed: int
     log_interval: int
-    average_symmetry: bool = False
+    average_symmetry: bool
 
 
 @dataclass

@@ -154,7 +154,7 @@ class TrainedModel:
         on_device = torch.from_numpy(images).to(self.accelerator.device)
         try:
             return unfamiliar(statistics(on_device, backbone), known)
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise self.run.odd_config(error) from error
 
     def answers(self, images: Loader, batch_size: int) -> Float32[np.ndarray, "N K"]:
