@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args, get_type_hints
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -23,7 +24,9 @@ from deeplense.core.files import sha256
 from deeplense.core.run_folder import RunFolder
 from deeplense.data.dataset import open_dataset
 from deeplense.data.loader import Loader
+from deeplense.data.splits import Fold, fold_splits
 from deeplense.data.transforms import fit_normalisation
+from deeplense.evaluate import evaluate
 from deeplense.recipes.recipe import shipped_recipes
 from deeplense.train import TrainOptions, train
 
@@ -84,6 +87,9 @@ class Knob(NamedTuple):
 KNOBS = {
     "model_source": Knob("baseline", architecture),
     "model_name": Knob("resnetv2_18", architecture, (("model_source", "timm"), ("model_name", "convnext_atto"))),
+    "extractor": Knob(
+        "resnet10t", architecture, (("model_name", "mobilevit_se"), ("extractor", "mobilenetv3_small_050"))
+    ),
     "complex": Knob(True, architecture),
     "tune": Knob(False, backbone),
     "epochs": Knob(2, n_epochs),
@@ -101,10 +107,24 @@ KNOBS = {
     "average_symmetry": Knob(True, validation_marks),
     "random_rotation": Knob(20.0),
     "random_zoom": Knob(1.2),
+    "random_blur": Knob(2.0),
+    "random_noise": Knob(0.2),
+    "folds": Knob(4),
+    "fold": Knob(1, beside=(("folds", 4),)),
     "precision": Knob("bf16"),
     "seed": Knob(1),
 }
-WITH_A_TEST_OF_THEIR_OWN = {"dataset", "pretrained", "log_interval", "device", "workers", "tracker", "out", "resume"}
+WITH_A_TEST_OF_THEIR_OWN = {
+    "dataset",
+    "single_logit",
+    "pretrained",
+    "log_interval",
+    "device",
+    "workers",
+    "tracker",
+    "out",
+    "resume",
+}
 WITH_TESTS_ELSEWHERE = {"fresh", "lens_recipe"}  # tests/simulation/test_fresh.py, tests/models/test_lens_inverse.py
 
 
@@ -169,6 +189,59 @@ def test_pretrained(trained: Callable[..., RunFolder], small_run: Path) -> None:
     started = trained(pretrained=file, tune=False)
     assert backbone(started) == backbone(RunFolder(small_run)), "a frozen backbone is the one in the file"
     assert learnt(trained(pretrained=file)) != learnt(trained())
+
+
+def test_single_logit(trained: Callable[..., RunFolder], tmp_path: Path) -> None:
+    data = tree(tmp_path / "data", {"no_sub": 20, "sub": 20})
+    plain, single = (trained(dataset=str(data), single_logit=value) for value in (False, True))
+    heads = [[s for n, s in architecture(run).items() if n.startswith("head.")] for run in (plain, single)]
+    assert [shapes[0][0] for shapes in heads] == [2, 1]
+    marks = evaluate(run_id=str(single.path), device="cpu")
+    assert marks["auroc_no_sub"].value == pytest.approx(marks["auroc_sub"].value), "the answers are 1 - p and p"
+    assert (single.path / "calibration.json").is_file()
+
+
+def test_one_logit_for_three_classes_is_refused(small_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidOption, match="--single-logit with 3 classes"):
+        train(dataset=str(small_set), out=tmp_path / "run", single_logit=True, **BASE)
+    assert not (tmp_path / "run").exists(), "a run was begun"
+
+
+def test_each_fold_is_judged_on_its_own_images(trained: Callable[..., RunFolder], small_set: Path) -> None:
+    dataset = open_dataset(small_set)
+    labels, ids = dataset.catalogue["label"].to_pylist(), dataset.catalogue["id"].to_pylist()
+    tested: list[str] = []
+    for fold in (0, 1):
+        run = trained(folds=4, fold=fold)
+        evaluate(run_id=str(run.path), device="cpu")
+        found = pq.read_table(run.predictions)
+        splits = fold_splits(ids, labels, Fold(4, fold))
+        assert found["id"].to_pylist() == [name for name, split in zip(ids, splits, strict=True) if split == "test"]
+        assert (run.config()["options"]["folds"], run.config()["options"]["fold"]) == (4, fold)
+        sizes = [splits.count(split) for split in ("train", "validation")]
+        assert [run.config()["dataset"][f"n_{split}"] for split in ("train", "validation")] == sizes
+        assert json.loads(run.calibration.read_text())["n"] == sizes[1], "the temperature is of the fold's validation"
+        tested += found["id"].to_pylist()
+    assert len(set(tested)) == len(tested) == 60, "two quarters of 120 images"
+
+
+def test_a_fold_that_is_not_there_is_refused(small_set: Path, tmp_path: Path) -> None:
+    for options, word in (({"folds": 3, "fold": 3}, "3 of 3"), ({"fold": 1}, "without --folds")):
+        with pytest.raises(InvalidOption, match=word):
+            train(dataset=str(small_set), out=tmp_path / "run", **options, **BASE)
+    with pytest.raises(InvalidOption, match="--fresh with --folds"):
+        train(dataset="model_ii", fresh=True, folds=3, out=tmp_path / "run", **BASE)
+    assert not (tmp_path / "run").exists(), "a run was begun"
+
+
+def test_a_run_from_before_there_were_folds_is_judged_as_ever(small_run: Path, tmp_path: Path) -> None:
+    old = RunFolder(Path(shutil.copytree(small_run, tmp_path / "old")))
+    config = old.config()
+    for name in ("extractor", "single_logit", "random_blur", "random_noise", "folds", "fold"):
+        del config["options"][name], config["asked"][name]
+    old.write_config(config)
+    assert evaluate(run_id=str(old.path), device="cpu") == evaluate(run_id=str(small_run), device="cpu")
+    assert train(resume=str(old.path)) == old.path
 
 
 def test_log_interval(trained: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]) -> None:

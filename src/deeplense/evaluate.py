@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from deeplense.metrics.intervals import Interval
     from deeplense.training.trained import TrainedModel
 
-N_MISTAKES = 12
 MOST = 2000  # images of a class whose substructure is measured
 
 
@@ -84,7 +83,8 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     dataset, is_own = _dataset(options.dataset, model.config["dataset"])
     drawn = isinstance(dataset, RecipeDataset)
     workers = 0 if drawn else options.workers  # what is drawn comes from this process
-    images = Loader(dataset, dataset.indices(options.split), model.labels, model.crop, workers)
+    fold = model.fold if is_own or options.dataset is None else None  # of the run's own images only
+    images = Loader(dataset, dataset.indices(options.split, fold), model.labels, model.crop, workers)
     answers = model.answers(images, options.batch_size)
     if bool((images.targets < 0).any()):
         raise InvalidDataset(
@@ -99,7 +99,7 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     _write_or_remove(folder.calibration, calibration if judged else {})
     _write_tables(folder.path, model.task.tables(answers, images.targets.numpy()))
     _write_sensitivity(folder, model, answers, images)
-    _write_mistakes(folder.path, answers, images, model.labels)
+    _write_examples(folder.path, model, answers, images)
     if is_own:
         log_evaluation(run, model.config, marks, answers, images.targets.numpy())
     table(
@@ -129,10 +129,10 @@ def _calibration(model: TrainedModel, images: Loader, batch_size: int) -> dict[s
     """Return the temperature of a run, fitted on the validation split of the dataset that it is judged on."""
     from deeplense.data.loader import Loader
 
-    if "validation" not in images.dataset.splits():
+    if "validation" not in images.dataset.splits_of(model.fold):
         note(f"{images.dataset.path} has no validation split: no temperature is fitted")
         return {}
-    rows = images.dataset.indices("validation")
+    rows = images.dataset.indices("validation", model.fold)
     rows = rows[images.dataset.targets(model.labels)[rows] >= 0]
     validation = Loader(images.dataset, rows, model.labels, model.crop, images.workers)
     temperature = model.task.temperature(model.answers(validation, batch_size), validation.targets.numpy())
@@ -205,27 +205,24 @@ def _write_tables(folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> None
             csv.write_csv(pa.table(dict(columns)), temporary)
 
 
-def _write_mistakes(folder: Path, answers: np.ndarray, images: Loader, labels: tuple[str, ...]) -> None:
-    """Store the images that the model is surest of and wrong about."""
+def _write_examples(folder: Path, model: TrainedModel, answers: np.ndarray, images: Loader) -> None:
+    """Store the images that a reader should see, and where the model finds them strange, if it can say."""
     import numpy as np
     from safetensors.torch import save_file
 
-    targets = images.targets.numpy()
-    confidence = np.where(answers.argmax(1) != targets, answers.max(1), -1.0)
-    worst = np.argsort(-confidence, kind="stable")[:N_MISTAKES]
-    worst = worst[confidence[worst] >= 0].astype(np.int64)
-    ids = images.dataset.catalogue["id"].take(images.rows[worst]).to_pylist()
+    targets, labels = images.targets.numpy(), model.labels
+    examples = model.task.examples(answers, targets)
+    positions = np.array([example.position for example in examples], np.int64)
+    ids = images.dataset.catalogue["id"].take(images.rows[positions]).to_pylist()
     rows = [
-        {
-            "id": name,
-            "label": labels[targets[position]],
-            "prediction": labels[int(answers[position].argmax())],
-            "probability": float(answers[position].max()),
-        }
-        for name, position in zip(ids, worst, strict=True)
+        {"id": name, "label": labels[targets[example.position]], **example.facts}
+        for name, example in zip(ids, examples, strict=True)
     ]
-    (folder / "mistakes.safetensors").unlink(missing_ok=True)
+    pixels = folder / f"{model.task.examples_name}.safetensors"
+    pixels.unlink(missing_ok=True)
     if rows:
-        with atomic(folder / "mistakes.safetensors") as temporary:
-            save_file({"images": next(images.batches([worst])).image.contiguous()}, temporary)
-    write_json(folder / "mistakes.json", rows)
+        shown = next(images.batches([positions])).image.contiguous()
+        maps = model.maps(shown)
+        with atomic(pixels) as temporary:
+            save_file({"images": shown} | ({} if maps is None else {"maps": maps}), temporary)
+    write_json(pixels.with_suffix(".json"), rows)

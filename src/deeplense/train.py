@@ -25,6 +25,11 @@ if TYPE_CHECKING:
     from deeplense.data.transforms import Symmetry
     from deeplense.training.loop import Trainer
 
+DETECTING = {"detector": "physical", "normal": "no_sub"}  # options of the task detect_anomalies, and their defaults
+OF_DETECTORS = {  # the others that mean something to it
+    *("dataset", "task", "lens_recipe", "epochs", "batch_size", "lr", "normalise", "crop", "symmetry", "folds", "fold"),
+    *("device", "workers", "seed", "out", "resume"),
+}
 SAMPLE = 512  # training images by which pixel values are normalised and strange images known
 
 
@@ -36,14 +41,24 @@ class TrainOptions(Config):
     ----------
     dataset
         A recipe (Model_I, model_ii, …; simulated and cached on first use), or a path in any known layout.
+    task
+        What is asked: which class, or how strange an image is to a detector that has seen one class alone.
+    detector
+        How anomalies are detected; by default physical. `deeplense models` lists them.
+    normal
+        The class that a detector takes for normal; by default no_sub.
     fresh
         Draw new training images from the recipe in every epoch; no files are written.
     model_source
         Where the architecture comes from.
     model_name
         Which one; by default residual_cnn (deeplense) or baseline_cnn (baseline). `deeplense models` lists them.
+    extractor
+        timm model whose features mobilevit_se and mobilevit_se_xxs read; by default a MobileViT.
     complex
         Use a head with hidden layers instead of one linear layer.
+    single_logit
+        Give two classes one logit and binary cross-entropy, instead of one logit each.
     lens_recipe
         Recipe whose smooth lens a physical model fits; by default the dataset's own.
     pretrained
@@ -81,6 +96,14 @@ class TrainOptions(Config):
         Rotate by up to so many degrees.
     random_zoom
         Zoom by up to this factor, in or out; 1 for none.
+    random_blur
+        Blur by a Gaussian of up to this σ, in pixels.
+    random_noise
+        Add Gaussian noise of up to this standard deviation, in normalised pixel values.
+    folds
+        Cross-validate: divide all labelled images, whatever their split, into so many parts; one of them judges.
+    fold
+        Which part judges, from 0; a tenth of the others chooses the epoch.
     log_interval
         Steps between lines of progress; 0 for one line per epoch.
     device
@@ -101,10 +124,15 @@ class TrainOptions(Config):
 
     dataset: str | None = None
     _: KW_ONLY
+    task: Literal["classify", "detect_anomalies"] = "classify"
+    detector: str | None = None
+    normal: str | None = None
     fresh: bool = False
     model_source: Literal["baseline", "timm", "deeplense"] = "deeplense"
     model_name: str | None = None
+    extractor: str | None = None
     complex: bool = False
+    single_logit: bool = False
     lens_recipe: str | None = None
     pretrained: str = "0"
     tune: bool = True
@@ -123,6 +151,10 @@ class TrainOptions(Config):
     average_symmetry: bool = False
     random_rotation: Annotated[float, Bounds(0, 180)] = 0.0
     random_zoom: Annotated[float, Bounds(1, 4)] = 1.0
+    random_blur: Annotated[float, Bounds(0, 16)] = 0.0
+    random_noise: NonNegative = 0.0
+    folds: Annotated[int | None, Bounds(low=2)] = None
+    fold: Annotated[int, Bounds(low=0)] = 0
     log_interval: Annotated[int, Bounds(low=0)] = 0
     device: Literal["best", "cuda", "mps", "cpu"] = "best"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
@@ -149,6 +181,7 @@ def train(options: TrainOptions | None = None, /, **fields: Any) -> Path:
         When the dataset cannot serve: too few classes, an empty class or split.
     """
     options = TrainOptions.given(options, fields)
+    _check_task(options)
     options, run, config = _begin_or_resume(options)
     if run is not None and run.is_finished():
         note(f"run {run.id} is finished: {run.path}")
@@ -161,6 +194,9 @@ def train(options: TrainOptions | None = None, /, **fields: Any) -> Path:
     run = run or _new_run()
     if accelerator.is_main_process:
         remove_leftovers(run.path)
+    if options.task == "detect_anomalies":
+        _detect(options, run, config, accelerator)
+        return run.path
     trainer, config = _prepare(options, run, config, accelerator)
     if accelerator.is_main_process:
         note(f"run {run.id}; if it is interrupted: deeplense train --resume {run.path}")
@@ -173,6 +209,21 @@ def train(options: TrainOptions | None = None, /, **fields: Any) -> Path:
         note(f"best epoch {state.best_epoch}: validation {trainer.task.primary_metric} {state.best:.4f}")
         note(f"run {run.id} is in {run.path}; judge it with: deeplense evaluate {run.path}")
     return run.path
+
+
+def _check_task(options: TrainOptions) -> None:
+    """Refuse options that mean nothing to the task."""
+    default = TrainOptions().as_dict()
+    given = {name for name, value in options.as_dict().items() if value != default[name]}
+    if options.task == "classify":
+        odd, which = given & set(DETECTING), "the task classify"
+    else:
+        odd, which = given - OF_DETECTORS - set(DETECTING), "the task detect_anomalies"
+    if odd:
+        name = sorted(odd)[0]
+        raise InvalidOption(
+            f"--{name.replace('_', '-')} with {which}", "options that this task has a use for", "leave it out"
+        )
 
 
 def _begin_or_resume(options: TrainOptions) -> tuple[TrainOptions, RunFolder | None, dict[str, Any]]:
@@ -234,6 +285,7 @@ def _prepare(
     import torch
 
     from deeplense.data.transforms import Augmentation, Normalisation, fit_normalisation
+    from deeplense.models.network import is_physical
     from deeplense.tasks.classify import Classify
     from deeplense.training.familiar import ranges, statistics
     from deeplense.training.loop import Plan, Trainer
@@ -242,10 +294,11 @@ def _prepare(
     with accelerator.main_process_first():
         train, validation = _images(options)
     dataset = train.dataset
-    settings["recipe"] = _recipe(settings, dataset)
+    physical = settings["model_source"] != "timm" and is_physical(settings["model_name"])
+    settings["recipe"] = _recipe(settings["model_name"], physical, options, dataset)
     task = Classify(dataset.labels)
     torch.manual_seed(options.seed)
-    network = task.network(train.image_shape, settings)
+    network: Any = task.network(train.image_shape, settings)
     backbone: Any = network.backbone
     if accelerator.is_main_process:
         for sentence in (*dataset.problems, *backbone.notes):
@@ -257,7 +310,7 @@ def _prepare(
         normalisation = fit_normalisation(kind, sample)
         config = _record(run, settings | {"symmetry": _symmetry(options, dataset, train.image_shape)}, dataset)
         config |= {"asked": options.as_dict(), "normalisation": normalisation.as_dict()}
-        config["familiar"] = ranges(statistics(sample, backbone.eval()))  # without graphs: nothing is learnt here
+        config["familiar"] = ranges(statistics(sample, network.eval()))  # without graphs: nothing is learnt here
         config["image_shape"] = list(train.image_shape)
         config["model"]["parameters"] = sum(p.numel() for p in network.parameters())
         config["dataset"] |= {"n_train": len(train), "n_validation": len(validation)}
@@ -265,7 +318,13 @@ def _prepare(
             run.write_config(config)
     try:
         normalisation = Normalisation.from_mapping(config["normalisation"])
-        augmentation = Augmentation(config["options"]["symmetry"], options.random_rotation, options.random_zoom)
+        augmentation = Augmentation(
+            config["options"]["symmetry"],
+            options.random_rotation,
+            options.random_zoom,
+            options.random_blur,
+            options.random_noise,
+        )
     except (KeyError, TypeError, InvalidOption) as error:
         raise run.odd_config(error) from error
     plan = Plan(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Plan)})
@@ -274,33 +333,103 @@ def _prepare(
     return Trainer(task, network, train, validation, normalisation, augmentation, plan, run, accelerator), config
 
 
+def _detect(options: TrainOptions, run: RunFolder, config: dict[str, Any], accelerator: Accelerator) -> None:
+    """Fit a detector of anomalies to the normal images of a dataset, and calibrate it on those for validation."""
+    from deeplense.data.dataset import open_dataset
+    from deeplense.data.transforms import fit_normalisation
+    from deeplense.detectors.calibrated import is_physical
+    from deeplense.detectors.detector import Effort, Normals
+    from deeplense.simulate import ensure
+    from deeplense.tasks.detect_anomalies import DetectAnomalies
+    from deeplense.training.detection import fit_detector
+    from deeplense.training.familiar import ranges, statistics
+
+    if accelerator.num_processes > 1:
+        raise InvalidOption("a detector in several processes", "one process", "start it without torchrun")
+    settings = options.as_dict() | {name: getattr(options, name) or value for name, value in DETECTING.items()}
+    dataset = open_dataset(ensure(_named(options)))
+    name = settings["detector"]
+    settings["recipe"] = _recipe(f"detector {name}", is_physical(name), options, dataset)
+    task = DetectAnomalies.of(dataset.labels, settings)
+    train, held_out = (_normal_images(dataset, split, task.normal, options) for split in ("train", "validation"))
+    network = task.network(train.image_shape, settings).to(accelerator.device)
+    for sentence in dataset.problems:
+        note(str(sentence))
+    sample = train.sample(SAMPLE)
+    normalisation = fit_normalisation("none" if network.detector.raw else options.normalise, sample)
+    symmetry = _symmetry(options, dataset, train.image_shape)
+    if not config:
+        config = _record(run, settings | {"symmetry": symmetry}, dataset)
+        config |= {"asked": options.as_dict(), "normalisation": normalisation.as_dict()}
+        config |= {"familiar": ranges(statistics(sample, network)), "image_shape": list(train.image_shape)}
+        config["dataset"] |= {"n_train": len(train), "n_validation": len(held_out)}
+        run.write_config(config)
+    note(f"run {run.id}; if it is interrupted: deeplense train --resume {run.path}")
+    fitted_to, kept_back = (
+        Normals(images, normalisation, symmetry, accelerator.device) for images in (train, held_out)
+    )
+    effort = Effort(options.epochs, options.batch_size, options.lr, options.seed)
+    fit_detector(network, fitted_to, kept_back, effort, run)
+    note(f"run {run.id} is in {run.path}; judge it with: deeplense evaluate {run.path}")
+
+
+def _normal_images(dataset: Dataset, split: str, normal: str, options: TrainOptions) -> Loader:
+    """Return the normal images of a split."""
+    from deeplense.data.loader import Loader
+    from deeplense.data.splits import Fold
+
+    rows = dataset.indices(split, Fold.of(options.as_dict()))
+    rows = rows[dataset.targets()[rows] == dataset.labels.index(normal)]
+    if not rows.size:
+        raise InvalidDataset(
+            f"{dataset.path} has no image of class '{normal}' in its {split} split",
+            "normal images to fit and to calibrate a detector",
+            "add images of that class (at least 4, so that each split gets one), or choose another --normal",
+        )
+    return Loader(dataset, rows, crop=options.crop, workers=options.workers)
+
+
+def _named(options: TrainOptions) -> str:
+    """Return the dataset that the options name."""
+    if options.dataset is None:
+        raise InvalidOption("no dataset is named", "--dataset", "add one: a recipe such as model_ii, or a path")
+    return options.dataset
+
+
 def _resolve_model(options: TrainOptions) -> dict[str, Any]:
-    from deeplense.models.network import resolve_name
+    from deeplense.models.network import resolve_extractor, resolve_name
 
-    return options.as_dict() | {"model_name": resolve_name(options.model_source, options.model_name)}
+    name = resolve_name(options.model_source, options.model_name)
+    extractor = resolve_extractor(options.model_source, name, options.extractor)
+    return options.as_dict() | {"model_name": name, "extractor": extractor}
 
 
-def _recipe(settings: dict[str, Any], dataset: Dataset) -> dict[str, Any] | None:
+def _recipe(name: str, physical: bool, options: TrainOptions, dataset: Dataset) -> dict[str, Any] | None:
     """Return the recipe that a physical model is built on: the one asked for, or the dataset's; None for other models.
 
     Raises
     ------
     InvalidOption
-        When one is asked for, but the model has no use for it.
+        When one is asked for, but the model has no use for it; when there is none, but it needs one.
     """
-    from deeplense.models.network import is_physical
     from deeplense.recipes.recipe import load_recipe
 
-    physical = settings["model_source"] != "timm" and is_physical(settings["model_name"])
-    if not physical and settings["lens_recipe"] is not None:
+    if not physical and options.lens_recipe is not None:
         raise InvalidOption(
-            f"--lens-recipe with {settings['model_name']}", "a physical model such as lens_inverse", "leave it out"
+            f"--lens-recipe with {name}", "a physical model such as lens_inverse, or detector physical", "leave it out"
         )
     if not physical:
         return None
-    if settings["lens_recipe"] is not None:
-        return load_recipe(settings["lens_recipe"]).as_dict()
-    return getattr(dataset, "manifest", {}).get("recipe")
+    if options.lens_recipe is not None:
+        return load_recipe(options.lens_recipe).as_dict()
+    known: dict[str, Any] | None = getattr(dataset, "manifest", {}).get("recipe")
+    if known is None:
+        raise InvalidOption(
+            f"{name} without a recipe: this dataset does not say what it was simulated from",
+            "the recipe whose smooth lens is fitted",
+            "add --lens-recipe, e.g. --lens-recipe model_i",
+        )
+    return known
 
 
 def _images(options: TrainOptions) -> tuple[Loader, Loader]:
@@ -310,28 +439,30 @@ def _images(options: TrainOptions) -> tuple[Loader, Loader]:
     from deeplense.simulate import ensure, worth_compiling
     from deeplense.simulation.fresh import FreshLoader, RecipeDataset
 
-    if options.dataset is None:
-        raise InvalidOption("no dataset is named", "--dataset", "add one: a recipe such as model_ii, or a path")
+    name = _named(options)
     if not options.fresh:
-        dataset = open_dataset(ensure(options.dataset))
+        dataset = open_dataset(ensure(name))
         return _loader(dataset, "train", options), _loader(dataset, "validation", options)
-    if not is_recipe(options.dataset):
+    if options.folds is not None:
+        raise InvalidOption("--fresh with --folds", "a dataset of stored images to divide", "leave out one of them")
+    if not is_recipe(name):
         raise InvalidOption(
-            f"--fresh with '{options.dataset}'",
+            f"--fresh with '{name}'",
             "a recipe, from which new images can be drawn",
             "name a recipe such as model_ii or a recipe's TOML file, or leave --fresh out",
         )
-    drawn = load_recipe(options.dataset)
+    drawn = load_recipe(name)
     n_images = options.epochs * drawn.counts.train * len(drawn.labels)
-    recipe = RecipeDataset(options.dataset, compiled=worth_compiling(n_images))
+    recipe = RecipeDataset(name, compiled=worth_compiling(n_images))
     return FreshLoader(recipe, options.seed, options.crop), _loader(recipe, "validation", options)
 
 
 def _loader(dataset: Dataset, split: str, options: TrainOptions) -> Loader:
     """Return the labelled images of a split; every class must be in it."""
     from deeplense.data.loader import Loader
+    from deeplense.data.splits import Fold
 
-    rows = dataset.indices(split)
+    rows = dataset.indices(split, Fold.of(options.as_dict()))
     labelled = rows[dataset.targets()[rows] >= 0]
     # images that are drawn come from this process: a fork of it could not run the formulas it has compiled
     loader = Loader(dataset, labelled, crop=options.crop, workers=0 if options.fresh else options.workers)
@@ -370,9 +501,12 @@ def _record(run: RunFolder, settings: dict[str, Any], dataset: Dataset) -> dict[
         "deeplense_version": __version__,
         "git_commit": _git_commit(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "task": "classify",
+        "task": settings["task"],
         "labels": list(dataset.labels),
-        "model": {"source": settings["model_source"], "name": settings["model_name"]},
+        "model": {
+            "source": "detector" if settings["detector"] else settings["model_source"],
+            "name": settings["detector"] or settings["model_name"],
+        },
         "dataset": {
             "path": str(dataset.path.absolute()),
             "name": str(Path(name).absolute()) if (name := settings["dataset"]).endswith(".toml") else name,

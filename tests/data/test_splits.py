@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deeplense.data.splits import HELD_OUT_FRACTION, SPLITS, assign_splits
+from deeplense.core.errors import InvalidOption
+from deeplense.data.splits import HELD_OUT_FRACTION, SPLITS, Fold, assign_splits, fold_splits
 
 LABELS = st.sampled_from(["no_sub", "cdm", None])
 GIVEN = st.sampled_from([None, "train", "validation", "test"])
@@ -80,3 +81,64 @@ def test_the_assignment_is_the_same_for_ever() -> None:
     splits = assign_splits([f"{i}" for i in range(20)], ["cdm"] * 20, [None] * 20)
     assert [i for i, split in enumerate(splits) if split == "test"] == [8, 9, 13]
     assert [i for i, split in enumerate(splits) if split == "validation"] == [4, 10, 17]
+
+
+# ---- folds of a cross-validation
+
+
+def folds_of(images: dict[str, str | None], folds: int) -> list[dict[str, str | None]]:
+    """Return the split of every image in each fold."""
+    ids, labels = list(images), list(images.values())
+    return [dict(zip(ids, fold_splits(ids, labels, Fold(folds, fold)), strict=True)) for fold in range(folds)]
+
+
+LABELLED = st.dictionaries(st.text(min_size=1), LABELS, min_size=1, max_size=80)
+
+
+@given(LABELLED, st.integers(2, 12))
+def test_every_labelled_image_is_tested_in_one_fold_and_no_other_in_any(
+    images: dict[str, str | None], folds: int
+) -> None:
+    found = folds_of(images, folds)
+    for name, label in images.items():
+        named = [splits[name] for splits in found]
+        assert named.count("test") == (label is not None)
+        assert set(named) <= ({None} if label is None else set(SPLITS))
+
+
+@given(LABELLED, st.integers(2, 12), st.randoms())
+def test_the_order_of_files_does_not_matter_to_folds(
+    images: dict[str, str | None], folds: int, order: random.Random
+) -> None:
+    shuffled = list(images.items())
+    order.shuffle(shuffled)
+    assert folds_of(dict(shuffled), folds) == folds_of(images, folds)
+
+
+@given(LABELLED, st.integers(2, 12))
+def test_folds_and_their_validation_take_the_same_share_of_every_class(
+    images: dict[str, str | None], folds: int
+) -> None:
+    for label in {label for label in images.values() if label is not None}:
+        total = sum(own == label for own in images.values())
+        for splits in folds_of(images, folds):
+            counts = Counter(split for name, split in splits.items() if images[name] == label)
+            assert counts["test"] in (total // folds, total // folds + 1)
+            others = total - counts["test"]
+            assert counts["validation"] == min(others, max(1, round(0.1 * others)))
+
+
+def test_the_folds_are_the_same_for_ever() -> None:
+    images: dict[str, str | None] = {f"{i}": "cdm" for i in range(20)}
+    found = folds_of(images, 5)[1]
+    assert [i for i in range(20) if found[f"{i}"] == "test"] == [2, 3, 7, 8]
+    assert [i for i in range(20) if found[f"{i}"] == "validation"] == [10, 13]
+
+
+def test_folds_are_told_by_a_runs_options() -> None:
+    assert Fold.of({}) is None and Fold.of({"folds": None, "fold": 0}) is None
+    assert Fold.of({"folds": 10, "fold": 9}) == Fold(10, 9)
+    for options, word in (({"folds": 10, "fold": 10}, "0 to 9"), ({"folds": None, "fold": 2}, "number of folds")):
+        with pytest.raises(InvalidOption) as caught:
+            Fold.of(options)
+        assert word in caught.value.expected

@@ -158,10 +158,14 @@ def test_none_changes_nothing() -> None:
     st.sampled_from(["none", "half_turn", "d4"]),
     st.sampled_from([0.0, 30.0, 180.0]),
     st.sampled_from([1.0, 1.5]),
+    st.sampled_from([0.0, 1.5]),
+    st.sampled_from([0.0, 0.2]),
     st.integers(0, 100),
 )
-def test_an_image_is_changed_alike_alone_and_in_a_batch(symmetry: str, rotation: float, zoom: float, seed: int) -> None:
-    augmentation = Augmentation.from_mapping({"symmetry": symmetry, "rotation": rotation, "zoom": zoom})
+def test_an_image_is_changed_alike_alone_and_in_a_batch(
+    symmetry: Symmetry, rotation: float, zoom: float, blur: float, noise: float, seed: int
+) -> None:
+    augmentation = Augmentation(symmetry, rotation, zoom, blur, noise)
     images, drawn = noisy(6, 9, 2), augmentation.draw(6, generator(seed))
     whole = augmentation.apply(images, drawn)
     parts = [augmentation.apply(images[mine], drawn[mine]) for mine in (slice(0, 2), slice(2, 3), slice(3, 6))]
@@ -217,6 +221,49 @@ def test_rotations_differ_from_image_to_image_and_fill_the_range() -> None:
     turned = augmentation.apply(blob(16, 16).expand(1000, -1, -1, -1), drawn)
     assert len({tuple(each.flatten().tolist()) for each in turned[:50]}) == 50
     assert float(drawn.min()) < 0.01 and float(drawn.max()) > 0.99
+
+
+def test_blur_and_noise_leave_the_numbers_of_the_others_as_they_were() -> None:
+    first = torch.rand(5, 4, generator=generator(3))
+    for augmentation in (Augmentation("d4"), Augmentation(blur=2), Augmentation(noise=1)):
+        assert torch.equal(augmentation.draw(5, generator(3))[:, :4], first)
+    one, other = generator(3), generator(3)
+    Augmentation("d4", 10, 1.2).draw(5, one), torch.rand(5, 4, generator=other)
+    assert torch.equal(torch.rand(1, generator=one), torch.rand(1, generator=other)), "later batches would change"
+
+
+@pytest.mark.parametrize("sigma", [1.4, 2.0])
+@pytest.mark.parametrize("number", [0.5, 1.0])
+def test_blur_widens_by_up_to_its_deviation_and_keeps_the_light(sigma: float, number: float) -> None:
+    blurred = Augmentation(blur=sigma).apply(blob(), torch.tensor([[0.0, 0.5, 0.5, number]]))
+    assert deviations(blurred) == pytest.approx([math.hypot(s, sigma * number) for s in (4, 2)], rel=0.01)
+    assert float(blurred.sum()) == pytest.approx(float(blob().sum()), rel=1e-4)
+
+
+def test_a_blur_of_nothing_changes_nothing_and_a_wide_one_fits_any_image() -> None:
+    images = noisy(2, 5)
+    untouched = Augmentation(blur=3.0).apply(images, torch.tensor([[0.0, 0.5, 0.5, 0.0]] * 2))
+    assert torch.allclose(untouched, images)
+    flat = Augmentation(blur=16.0).apply(torch.full((1, 2, 5, 8), 7.0), torch.tensor([[0.0, 0.5, 0.5, 1.0]]))
+    assert torch.allclose(flat, torch.full((1, 2, 5, 8), 7.0))
+
+
+def test_noise_has_up_to_its_deviation_mean_0_and_another_face_in_every_image() -> None:
+    images = torch.ones(3, 2, 64, 64)
+    numbers = torch.tensor([[0.0, 0.5, 0.5, 0.5, amount, seed] for amount, seed in ((1, 0.1), (0.5, 0.2), (0, 0.3))])
+    noise = Augmentation(noise=0.3).apply(images, numbers) - images
+    assert noise.std((1, 2, 3)).tolist() == pytest.approx([0.3, 0.15, 0.0], rel=0.03)
+    assert float(noise.mean().abs()) < 0.005
+    assert not torch.allclose(noise[0] / 2, noise[1], atol=0.01) and not torch.allclose(noise[0, 0], noise[0, 1])
+
+
+def test_noise_comes_from_the_numbers_alone() -> None:
+    augmentation = Augmentation("d4", noise=0.3)
+    drawn = augmentation.draw(4, generator(1))
+    first = augmentation.apply(noisy(4), drawn)
+    torch.rand(7)
+    assert torch.equal(augmentation.apply(noisy(4), drawn), first)
+    assert not torch.equal(augmentation.apply(noisy(4), augmentation.draw(4, generator(2))), first)
 
 
 @pytest.mark.parametrize(("symmetry", "n"), [("none", 1), ("half_turn", 2), ("d4", 8)])

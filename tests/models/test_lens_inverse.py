@@ -107,10 +107,10 @@ image = draw_images(recipe, 1, [Sample("test", recipe.labels[k % 3], k) for k in
 model = MODELS["lens_inverse"]((1, 40, 40), recipe.as_dict())
 plain = model.fit(image)
 model.expect(10**6)
-assert model.lens.run.compiled
+assert model.fitter.lens.run.compiled
 compiled = model.fit(image)
 model.expect(10)
-assert model.lens.run.compiled, "what is compiled serves few images, too"
+assert model.fitter.lens.run.compiled, "what is compiled serves few images, too"
 torch.testing.assert_close(compiled.theta, plain.theta, rtol=0, atol=1e-4)
 torch.testing.assert_close(compiled.residual, plain.residual, rtol=0, atol=0.02)
 """

@@ -7,8 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from deeplense.core.errors import InvalidDataset
+from deeplense.core.errors import InvalidDataset, InvalidOption
 from deeplense.data.loader import Batch
+from deeplense.models.heads import TwoOfOne
 from deeplense.tasks.classify import Classify
 from deeplense.tasks.task import TASKS
 
@@ -43,6 +44,35 @@ def test_it_is_registered_under_its_name() -> None:
 
 def test_the_network_has_one_logit_per_class(task: Classify) -> None:
     assert task.network((1, 32, 32), SETTINGS)(torch.zeros(2, 1, 32, 32)).shape == (2, len(task.labels))
+
+
+@pytest.mark.parametrize("complex_", [False, True])
+def test_two_classes_may_share_one_logit(complex_: bool) -> None:
+    task = Classify(LABELS[2])
+    network = task.network((1, 32, 32), SETTINGS | {"complex": complex_, "single_logit": True}).eval()
+    last = [module for module in network.modules() if isinstance(module, torch.nn.Linear)][-1]
+    assert last.out_features == 1
+    logits: list[Tensor] = []
+    last.register_forward_hook(lambda module, inputs, output: logits.append(output[:, 0].detach()))
+    images = torch.randn(30, 1, 32, 32, generator=torch.Generator().manual_seed(0))
+    output = network(images)
+    p = torch.sigmoid(logits[0])
+    assert torch.allclose(task.answers(output), torch.stack([1 - p, p], 1), atol=1e-6)
+    batch = Batch(images, torch.arange(30) % 2, torch.arange(30))
+    binary = torch.nn.functional.binary_cross_entropy_with_logits(logits[0], batch.target.float(), reduction="none")
+    assert torch.allclose(task.loss(output, batch), binary, atol=1e-6)
+
+
+def test_one_logit_that_is_sure_gives_no_infinite_loss() -> None:
+    task, z = Classify(LABELS[2]), torch.tensor([[300.0], [-300.0]])
+    batch = Batch(torch.zeros(2, 1, 8, 8), torch.tensor([0, 0]), torch.arange(2))
+    assert task.loss(TwoOfOne()(z), batch).tolist() == pytest.approx([300, 0])
+
+
+def test_three_classes_cannot_share_one_logit() -> None:
+    with pytest.raises(InvalidOption, match="3 classes") as caught:
+        Classify(LABELS[3]).network((1, 32, 32), SETTINGS | {"single_logit": True})
+    assert "two classes" in caught.value.expected
 
 
 @pytest.mark.parametrize("name", ["complex", "tune"])

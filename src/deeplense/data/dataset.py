@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int64
 
 from deeplense.core.errors import InvalidDataset, MissingFile
 from deeplense.core.registry import Registry
-from deeplense.data.splits import SPLITS, assign_splits
+from deeplense.data.splits import SPLITS, Fold, assign_splits, fold_splits
 
 CANONICAL_LABELS = ("no_sub", "cdm", "axion", "sub", "nonlens", "lens")
 
@@ -94,15 +94,29 @@ class Dataset(ABC):
         columns: list[list[Any]] = [self.catalogue[name].to_pylist() for name in ("id", "label", "split")]
         return assign_splits(*columns)
 
-    def indices(self, split: str) -> Int64[np.ndarray, " M"]:
+    def splits_of(self, fold: Fold | None) -> list[str] | list[str | None]:
+        """Return the split of every row in one fold of a cross-validation; without a fold, `splits`."""
+        if fold is None:
+            return self.splits()
+        ids: list[Any] = self.catalogue["id"].to_pylist()
+        return fold_splits(ids, self.catalogue["label"].to_pylist(), fold)
+
+    def indices(self, split: str, fold: Fold | None = None) -> Int64[np.ndarray, " M"]:
         """Return the rows of one split, in catalogue order.
+
+        Parameters
+        ----------
+        split
+            Its name.
+        fold
+            Of a cross-validation; None for the splits as they are stored.
 
         Raises
         ------
         InvalidDataset
             When the split is empty.
         """
-        rows = np.flatnonzero(np.array(self.splits()) == split).astype(np.int64)
+        rows = np.flatnonzero(np.array(self.splits_of(fold)) == split).astype(np.int64)
         if rows.size == 0:
             raise InvalidDataset(
                 f"{self.path} has no image in the split '{split}'",

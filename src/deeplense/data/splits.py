@@ -4,10 +4,51 @@ from __future__ import annotations
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+from deeplense.core.errors import InvalidOption
 
 SPLITS = ("train", "validation", "test")
 HELD_OUT_FRACTION = 0.15
+VALIDATION_OF_FOLD = 0.1
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One of the divisions of a cross-validation.
+
+    Parameters
+    ----------
+    folds
+        Parts that the labelled images are divided into.
+    fold
+        The part that judges, from 0.
+    """
+
+    folds: int
+    fold: int
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any]) -> Self | None:
+        """Return the fold that a run's options name; None where they name none, or are older than folds.
+
+        Raises
+        ------
+        InvalidOption
+            When there is no such fold.
+        """
+        folds, fold = options.get("folds"), options.get("fold", 0)
+        if folds is None:
+            if fold:
+                raise InvalidOption(f"--fold {fold} without --folds", "the number of folds", "add --folds, e.g. 10")
+            return None
+        if not 0 <= fold < folds:
+            raise InvalidOption(
+                f"--fold {fold} of {folds} folds", f"a number from 0 to {folds - 1}", "change --fold or --folds"
+            )
+        return cls(folds, fold)
 
 
 def assign_splits(ids: Sequence[str], labels: Sequence[str | None], given: Sequence[str | None]) -> list[str]:
@@ -39,3 +80,36 @@ def assign_splits(ids: Sequence[str], labels: Sequence[str | None], given: Seque
             for index in held_out:
                 splits[index] = split
     return splits
+
+
+def fold_splits(ids: Sequence[str], labels: Sequence[str | None], fold: Fold) -> list[str | None]:
+    """Return the split of every image in one fold; None for images without a label, which belong to no fold.
+
+    Each class is dealt out to the folds by rank of a SHA-256 of the id, whatever split it may be stored in: every image
+    is a test image in exactly one fold. Of the others a tenth of each class, at least one image, is for validation.
+
+    Parameters
+    ----------
+    ids
+        Unique names, independent of the order of files.
+    labels
+        Class of each image, or None.
+    fold
+        Which fold of how many.
+    """
+    splits: list[str | None] = [None if label is None else "train" for label in labels]
+    for label in {label for label in labels if label is not None}:
+        members = [index for index, own in enumerate(labels) if own == label]
+        members.sort(key=lambda index: _rank("fold", ids[index]))
+        others = [index for rank, index in enumerate(members) if rank % fold.folds != fold.fold]
+        for index in members[fold.fold :: fold.folds]:
+            splits[index] = "test"
+        others.sort(key=lambda index: _rank("validation", ids[index]))
+        for index in others[: max(1, round(VALIDATION_OF_FOLD * len(others)))]:
+            splits[index] = "validation"
+    return splits
+
+
+def _rank(purpose: str, name: str) -> bytes:
+    """Return where an image stands among others: in another order for every purpose."""
+    return hashlib.sha256(f"{purpose} {name}".encode()).digest()

@@ -19,6 +19,8 @@ NormalisationKind = Literal["none", "max", "min_max", "standard", "sqrt", "log",
 Symmetry = Literal["none", "half_turn", "d4"]
 SOFTENING = 3.0  # the asinh stretch turns from linear to logarithmic at this many σ of the background
 TINY = 1e-12
+KERNEL = 3.0  # the Gaussian of a blur is cut off at this many σ
+SEEDS = 2**24  # as many as a random number of single precision can tell apart
 
 
 @dataclass(frozen=True)
@@ -96,21 +98,38 @@ class Augmentation(Config):
         Largest random rotation [degrees]; interpolates.
     zoom
         Largest random magnification and demagnification, 1 for none; interpolates and changes the Einstein radius.
+    blur
+        Largest σ of a random Gaussian blur [pixels], 0 for none.
+    noise
+        Largest standard deviation of random Gaussian noise [normalised pixel values], 0 for none; comes last.
     """
 
     symmetry: Symmetry = "none"
     rotation: float = 0.0
     zoom: float = 1.0
+    blur: float = 0.0
+    noise: float = 0.0
 
-    def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, "n 4"]:
+    def draw(self, n: int, generator: torch.Generator) -> Float[Tensor, "n k"]:
         """Return the random numbers of n images: on the CPU, for a whole batch, whatever device uses them."""
-        return torch.rand(n, 4, generator=generator)
+        numbers = torch.rand(n, 4, generator=generator)
+        # two more where they are needed: without noise, runs are as they were before there was any
+        return torch.cat([numbers, torch.rand(n, 2, generator=generator)], 1) if self.noise > 0 else numbers
 
-    def apply(self, images: Images, numbers: Float[Tensor, "B 4"]) -> Images:
-        """Return the changed images; the first number picks the symmetry, the others rotation, and zoom."""
+    def apply(self, images: Images, numbers: Float[Tensor, "B k"]) -> Images:
+        """Return the changed images; numbers are for symmetry, rotation, zoom, blur, amount and seed of the noise."""
         images = _apply_symmetry(images, self.symmetry, numbers[:, 0].to(images))
-        if self.rotation == 0 and self.zoom == 1:
-            return images
+        if self.rotation != 0 or self.zoom != 1:
+            images = self._turned(images, numbers)
+        if self.blur > 0:
+            images = _blurred(images, self.blur * numbers[:, 3], math.ceil(KERNEL * self.blur))
+        if self.noise > 0:
+            amount = self.noise * numbers[:, 4].to(images)
+            images = images + amount[:, None, None, None] * _noise(images, numbers[:, 5])
+        return images
+
+    def _turned(self, images: Images, numbers: Float[Tensor, "B k"]) -> Images:
+        """Return the images rotated and zoomed."""
         angle = math.radians(self.rotation) * (2 * numbers[:, 1] - 1)
         zoom = torch.exp(math.log(self.zoom) * (2 * numbers[:, 2] - 1))
         cos, sin, zero = torch.cos(angle) / zoom, torch.sin(angle) / zoom, torch.zeros_like(zoom)
@@ -120,6 +139,26 @@ class Augmentation(Config):
         ).to(images)
         grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
         return F.grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def _blurred(images: Images, sigma: Float[Tensor, " B"], reach: int) -> Images:
+    """Return the images blurred by a Gaussian of each one's own σ, cut off after `reach` pixels; edges go on."""
+    x = torch.arange(-reach, reach + 1, device=sigma.device)
+    weights = torch.exp(-(x**2) / (2 * sigma[:, None] ** 2).clamp(min=TINY))
+    weights = (weights / weights.sum(1, keepdim=True)).to(images)[:, :, None, None, None]
+    for axis, margins in ((2, (0, 0, reach, reach)), (3, (reach, reach, 0, 0))):
+        size, padded = images.shape[axis], F.pad(images, margins, mode="replicate")
+        # sums of shifted images, not a convolution: that may round otherwise in a batch than alone
+        images = sum((weights[:, k] * padded.narrow(axis, k, size) for k in range(len(x))), torch.zeros_like(images))
+    return images
+
+
+def _noise(images: Images, seeds: Float[Tensor, " B"]) -> Images:
+    """Return normal deviates, each image's from its own seed: the same on every device, in any share of a batch."""
+    generator = torch.Generator()
+    shape = images.shape[1:]
+    drawn = [torch.randn(shape, generator=generator.manual_seed(int(SEEDS * seed))) for seed in seeds.tolist()]
+    return torch.stack(drawn).to(images)
 
 
 def _apply_symmetry(images: Images, symmetry: Symmetry, number: Float[Tensor, " B"]) -> Images:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
@@ -135,6 +134,14 @@ class Detector(nn.Module, ABC):
         """Return where each image is strange; None where a detector cannot say."""
         return None
 
+    def expect(self, n_images: int) -> None:
+        """Learn how many images will come: what is worth compiling depends on it."""
+        return None
+
+    def misfit(self, images: Images) -> Float[Tensor, " B"] | None:
+        """Return how badly the model of each image fits, as χ² per pixel; None where there is none."""
+        return None
+
 
 DETECTORS: Registry[Callable[..., Detector]] = Registry("detector", "deeplense.detectors")
 
@@ -142,8 +149,3 @@ DETECTORS: Registry[Callable[..., Detector]] = Registry("detector", "deeplense.d
 def empty_buffer() -> Tensor:
     """Return what a buffer holds before its shape is known."""
     return torch.empty(0)
-
-
-def as_array(scores: Scores) -> np.ndarray:
-    """Return scores as NumPy takes them."""
-    return scores.detach().double().cpu().numpy()

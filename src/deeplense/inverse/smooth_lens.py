@@ -6,6 +6,7 @@ import dataclasses
 import math
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -25,7 +26,7 @@ from deeplense.sky.scene import Scene
 EXPOSURE = "exposure_time"
 RESCALED = ("lowest", "log_width")  # of the pixel values that were scaled to [0, 1]
 SOURCE_PLACE = ("source_center_x", "source_center_y")
-FREE_LIGHT = ("center_x", "center_y", "e1", "e2", "R_sersic", "n_sersic")
+FREE_LIGHT = ("center_x", "center_y", "e1", "e2", "R_sersic", "n_sersic", "magnitude")
 Images = Float[Tensor, "B C H W"]
 Theta = Float[Tensor, "B P"]
 
@@ -79,7 +80,7 @@ class SmoothLens:
         self.recipe = dataclasses.replace(recipe, n_pixels=n_pixels, pair=None)
         self.run = run
         self.priors = {name: prior for name, (prior, _) in recipe.priors(self.label).items()}
-        _must_be_fittable(self.recipe, self.label, self.priors)
+        _must_be_fittable(self.recipe, self.label)
         self.names = (*self.priors, *(RESCALED if recipe.observation.rescale != "none" else ()))
         bounds = [_as_theta(prior, torch.tensor(prior.bounds)) for prior in self.priors.values()]
         bounds += [torch.tensor([-math.inf, math.inf])] * (len(self.names) - len(bounds))
@@ -180,6 +181,7 @@ class SmoothLens:
     def _fixed_scene(self, like: Tensor) -> Scene:
         """Return the scene with nothing free: one image's numbers, of which the free ones are replaced."""
         columns = draw_parameters(self.recipe, self.label, Streams.of([0], [0]))
+        self._fixed_magnitude = float(columns.get("source_magnitude", np.zeros(1))[0])
         return scene_of(self.recipe, self.label, columns, like)
 
     def _scene(self, theta: Theta) -> Scene:
@@ -194,10 +196,14 @@ class SmoothLens:
             mass = macro_mass(lens, {name: free.get(f"lens_{name}", value) for name, value in vars(lens).items()})
         source: Any = self._fixed.sources[0]
         changes = {name[7:]: value for name, value in free.items() if name.startswith("source_")}
+        brighter = changes.pop("magnitude", None)
         changed = dataclasses.replace(source, **changes)
         if self.recipe.source.magnitude is not None and {"R_sersic", "n_sersic"} & set(changes):
             fainter = torch.exp(_log_flux(source) - _log_flux(changed))  # the flux is given, not the amplitude
-            changed = dataclasses.replace(changed, amplitude=source.amplitude * fainter)
+            changed = dataclasses.replace(changed, amplitude=changed.amplitude * fainter)
+        if brighter is not None:
+            brightness = 10 ** (-0.4 * (brighter - self._fixed_magnitude))
+            changed = dataclasses.replace(changed, amplitude=changed.amplitude * brightness)
         return dataclasses.replace(self._fixed, mass=mass, sources=(changed,))
 
 
@@ -227,15 +233,17 @@ def _smooth_class(recipe: Recipe) -> str:
     )
 
 
-def _must_be_fittable(recipe: Recipe, label: str, priors: dict[str, Prior]) -> None:
+def _must_be_fittable(recipe: Recipe, label: str) -> None:
     _must_have_noise(recipe)
-    odd = [name for name in priors if not _is_fittable(name)]
-    odd += [name for name, light in recipe.lights(label).items() if name != "source" or light.kind != "sersic"]
-    odd += [] if recipe.source.fixed else ["a source that is not once in every image"]
+    priors = recipe.priors(label)
+    odd = [name for name, (_, owner) in priors.items() if not _is_fittable(name, owner)]
+    odd += [] if recipe.source.kind == "sersic" else [f"a source of kind {recipe.source.kind}"]
+    lights = recipe.lights(label).items()
+    odd += [f"{name} that is not once in every image" for name, light in lights if not light.fixed]
     if odd or not priors:
         raise InvalidOption(
             f"a lens model of recipe {recipe.name}, which has {', '.join(odd) or 'the same lens in every image'}",
-            "a Sérsic source whose position, shape and size vary, and no other light",
+            "a Sérsic source that varies, and other light, if any, that is the same in every image",
             "choose another model, or another recipe",
         )
     if recipe.observation.rescale != "none" and len(recipe.instruments()) > 1:
@@ -256,5 +264,5 @@ def _must_have_noise(recipe: Recipe) -> None:
         )
 
 
-def _is_fittable(name: str) -> bool:
-    return name.startswith("lens_") or name == EXPOSURE or name.removeprefix("source_") in FREE_LIGHT
+def _is_fittable(name: str, owner: str | None) -> bool:
+    return owner is None or (owner == "source" and name.removeprefix("source_") in FREE_LIGHT)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deeplense.core.errors import InvalidOption
 from deeplense.metrics.classification import Floats
@@ -58,6 +59,40 @@ class SensitivityBin:
         number = {name: float(value) for name, value in row.items() if name not in ("class", "against", "quantity")}
         area = Interval(number["auroc"], number["auroc_low"], number["auroc_high"], int(number["n"]))
         return cls(number["low"], number["high"], number["middle"], int(number["positives"]), area)
+
+
+class Contest(NamedTuple):
+    """One class against another.
+
+    Attributes
+    ----------
+    label, against
+        Names of the two.
+    scores
+        [N] higher for the first.
+    positive, negative
+        [N] which images are of the first, and of the second.
+    """
+
+    label: str
+    against: str
+    scores: Floats
+    positive: NDArray[np.bool_]
+    negative: NDArray[np.bool_]
+
+
+def sensitivity_table(contests: Iterable[Contest], strengths: Mapping[str, Floats]) -> dict[str, list[Any]]:
+    """Return, as columns, the curve of every contest by every strength; NaN is a strength that is not known."""
+    rows: list[dict[str, Any]] = []
+    for one in contests:
+        for name, values in strengths.items():
+            chosen = one.positive & np.isfinite(values)
+            if len(np.unique(values[chosen])) < 2:
+                continue
+            where = {"class": one.label, "against": one.against, "quantity": name}
+            curve = sensitivity_curve(one.scores[chosen], values[chosen], one.scores[one.negative])
+            rows += [where | point.as_dict() for point in curve]
+    return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
 
 
 def pair_scores(probabilities: Floats, positive: int, negative: int) -> Floats:

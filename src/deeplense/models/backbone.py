@@ -29,6 +29,9 @@ class Backbone(nn.Module, ABC):
         Whether it takes pixel values as they are stored: no normalisation then.
     physical
         Whether it is built on the recipe of the images: the constructor takes it as a second argument.
+    extractor
+        The timm model that it is built on unless another is named: the constructor takes the name, and where the
+        weights come from, as second and third arguments; None where it is built on none.
     notes
         What a user should be told of this model on these images: a resize and its reason.
     """
@@ -36,6 +39,7 @@ class Backbone(nn.Module, ABC):
     source: ClassVar[ModelSource]
     raw: ClassVar[bool] = False
     physical: ClassVar[bool] = False
+    extractor: ClassVar[str | None] = None
     num_features: int
     num_pooled: int
 

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 HIDDEN = 256
+
+
+class TwoOfOne(nn.Module):
+    """One logit z as the logits −z/2 and z/2 of two classes: their softmax is (1 − p, p) with p = sigmoid(z).
+
+    The cross-entropy of the two is then the binary cross-entropy of the one, and what is asked of a class (its
+    probability, what it looks at) is asked in the same way as of one of many.
+    """
+
+    def forward(self, logit: Float[Tensor, "B 1"]) -> Float[Tensor, "B 2"]:
+        """Return both logits."""
+        return torch.cat([-logit / 2, logit / 2], 1)
 
 
 def linear_head(num_pooled: int, n_out: int, dropout: float) -> nn.Sequential:

@@ -16,7 +16,7 @@ from deeplense.core.config import Config
 from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
 from deeplense.core.run_folder import SHIPPED_SUFFIX, find_run, shipped_runs
 from deeplense.models.backbone import MODELS, Backbone, ModelSource
-from deeplense.models.heads import complex_head, linear_head
+from deeplense.models.heads import TwoOfOne, complex_head, linear_head
 
 DEFAULT_NAMES: dict[ModelSource, str] = {"baseline": "baseline_cnn", "deeplense": "residual_cnn"}
 
@@ -44,6 +44,14 @@ class Network(nn.Module):
         super().train(mode)
         self.backbone.train(mode and self.tune)
         return self
+
+    def expect(self, n_images: int) -> None:
+        """Learn how many images will come: what is worth compiling depends on it."""
+        self.backbone.expect(n_images)
+
+    def misfit(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, " B"] | None:
+        """Return how badly a physical backbone's model of each image fits; None of others."""
+        return self.backbone.misfit(images)
 
     def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
         """Return the logits."""
@@ -76,6 +84,22 @@ def resolve_name(source: ModelSource, name: str | None) -> str:
     return name
 
 
+def resolve_extractor(source: ModelSource, name: str, extractor: str | None) -> str | None:
+    """Return the timm model that a model of ours is built on: as given, or its own; None for other models.
+
+    Raises
+    ------
+    InvalidOption
+        When one is given, but the model has no use for it.
+    """
+    own: str | None = None if source == "timm" else getattr(MODELS[name], "extractor", None)
+    if extractor is not None and own is None:
+        raise InvalidOption(
+            f"--extractor with {name}", "a model that is built on another, such as mobilevit_se", "leave it out"
+        )
+    return extractor or own
+
+
 @dataclass(frozen=True)
 class ModelChoice(Config):
     """Which network, and how it starts.
@@ -94,6 +118,10 @@ class ModelChoice(Config):
         "0", "1" (the hub), a safetensors file (of timm's naming, or of one of our runs), or NAME@deeplense.
     recipe
         What the images are of, as `Recipe.as_dict` gives it: physical models are built on it.
+    extractor
+        timm model that a model such as mobilevit_se is built on; None for its own.
+    single_logit
+        Whether two classes share one logit.
     """
 
     model_source: ModelSource
@@ -103,6 +131,8 @@ class ModelChoice(Config):
     tune: bool = True
     pretrained: str = "0"
     recipe: dict[str, object] | None = None
+    extractor: str | None = None
+    single_logit: bool = False
 
 
 def build_network(choice: ModelChoice, image_shape: tuple[int, int, int], n_out: int) -> Network:
@@ -115,34 +145,58 @@ def build_network(choice: ModelChoice, image_shape: tuple[int, int, int], n_out:
     image_shape
         (C, H, W) of the images.
     n_out
-        Number of logits.
+        Number of classes.
 
     Raises
     ------
     UnknownName
         When there is no such model.
+    InvalidOption
+        When the options do not go together.
     MissingFile, CorruptFile
         When the weights file is not there, or not of this architecture.
     """
-    name, pretrained = choice.model_name, choice.pretrained
+    pretrained = choice.pretrained
     weights = None if pretrained in ("0", "1") else _weights_file(pretrained)
     own_run = weights is not None and any(key.startswith("backbone.") for key in _read_weights(weights))
+    extractor = resolve_extractor(choice.model_source, choice.model_name, choice.extractor)
+    on_timm = choice.model_source == "timm" or extractor is not None
+    if pretrained == "1" and not on_timm:
+        raise InvalidOption(
+            f"no pretrained weights are published for {choice.model_name}",
+            "--pretrained 0, or a file",
+            "use --pretrained 0",
+        )
+    start: bool | Path = pretrained == "1" if weights is None or own_run else weights
+    backbone = _backbone(choice, image_shape, extractor, start)
+    network = Network(backbone, _head(choice, backbone.num_pooled, n_out), choice.tune)
+    if weights is not None and (own_run or not on_timm):
+        _start_from(network, weights)
+    return network
+
+
+def _backbone(
+    choice: ModelChoice, image_shape: tuple[int, int, int], extractor: str | None, start: bool | Path
+) -> Backbone:
+    name = choice.model_name
     if choice.model_source == "timm":
         from deeplense.models.timm_backbone import TimmBackbone
 
-        start: bool | Path = pretrained == "1" if weights is None or own_run else weights
-        backbone: Backbone = TimmBackbone(name, image_shape, start)
-    else:
-        if pretrained == "1":
-            raise InvalidOption(
-                f"no pretrained weights are published for {name}", "--pretrained 0, or a file", "use --pretrained 0"
-            )
-        backbone = _physical(name, image_shape, choice.recipe) if is_physical(name) else MODELS[name](image_shape)
-    head = (complex_head if choice.complex else linear_head)(backbone.num_pooled, n_out, choice.dropout)
-    network = Network(backbone, head, choice.tune)
-    if weights is not None and (own_run or choice.model_source != "timm"):
-        _start_from(network, weights)
-    return network
+        return TimmBackbone(name, image_shape, start)
+    if extractor is not None:
+        return MODELS[name](image_shape, extractor, start)
+    return _physical(name, image_shape, choice.recipe) if is_physical(name) else MODELS[name](image_shape)
+
+
+def _head(choice: ModelChoice, num_pooled: int, n_out: int) -> nn.Module:
+    head = complex_head if choice.complex else linear_head
+    if not choice.single_logit:
+        return head(num_pooled, n_out, choice.dropout)
+    if n_out != 2:
+        raise InvalidOption(
+            f"--single-logit with {n_out} classes", "two classes, which one logit can tell apart", "leave it out"
+        )
+    return nn.Sequential(head(num_pooled, 1, choice.dropout), TwoOfOne())
 
 
 def is_physical(name: str) -> bool:

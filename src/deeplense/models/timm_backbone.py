@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from torch import Tensor, nn
 from deeplense.core.errors import CorruptFile, DeepLenseError, InvalidOption, UnknownName
 from deeplense.models.backbone import Backbone, ModelSource
 
+MOST_PREFIX_TOKENS = 5  # of a class, of a distillation, registers
+
 
 class Unreachable(DeepLenseError):
     """The model hub cannot be reached."""
@@ -36,22 +39,35 @@ class TimmBackbone(Backbone):
         (C, H, W) of the images; they are resized where the architecture takes one size only.
     pretrained
         False: random weights. True: from the hub. A path: a safetensors file in timm's naming.
+    stages
+        Keep so many of timm's feature levels, from the image on; None keeps the whole network.
 
     Raises
     ------
     UnknownName
         When timm has no such model.
+    InvalidOption
+        When timm does not know how to cut it there.
     Unreachable
         When the hub cannot be reached.
     """
 
     source: ClassVar[ModelSource] = "timm"
 
-    def __init__(self, name: str, image_shape: tuple[int, int, int], pretrained: bool | Path = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        image_shape: tuple[int, int, int],
+        pretrained: bool | Path = False,
+        stages: int | None = None,
+    ) -> None:
         super().__init__()
         check_timm_name(name)
+        self.name = name
         channels, *size = image_shape
         self.model: Any = _create(name, channels, pretrained)
+        if stages is not None:
+            _cut(self.model, name, stages)
         self.resize_to = _required_size(self.model, channels, (size[0], size[1]))
         if self.resize_to is not None:
             self.notes.append(
@@ -67,6 +83,48 @@ class TimmBackbone(Backbone):
             images = F.interpolate(images, self.resize_to, mode="bilinear", align_corners=False)
         features: Tensor = self.model.forward_features(images)
         return features
+
+    def feature_map(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D h w"]:
+        """Return the unpooled features as a map, channels first, whatever timm's order; tokens on the image's grid.
+
+        Raises
+        ------
+        InvalidOption
+            When the features are no map.
+        """
+        features: Any = self.forward_features(images)
+        shape = tuple(getattr(features, "shape", ()))  # some give a list
+        if len(shape) == 4:
+            channels_last = self.num_features == shape[3] != shape[1]
+            found: Tensor = features.movedim(3, 1) if channels_last else features
+            return found
+        grid = self._grid(shape[1], images) if len(shape) == 3 else None
+        if grid is None:
+            raise InvalidOption(
+                f"{self.name} gives features of shape {shape}, which are no map",
+                "a timm model whose features are a map",
+                "choose another --extractor, e.g. resnet18",
+            )
+        tokens: Tensor = features[:, -grid[0] * grid[1] :]  # those before them stand for no place
+        return tokens.transpose(1, 2).reshape(len(tokens), -1, *grid)
+
+    def _grid(self, n_tokens: int, images: Float[Tensor, "B C H W"]) -> tuple[int, int] | None:
+        """Return rows and columns of the tokens; None where they are not known."""
+        height, width = self.resize_to or images.shape[2:]
+        known = getattr(getattr(self.model, "patch_embed", None), "grid_size", None)
+        side = math.isqrt(n_tokens)
+        if known is None and height != width:
+            return None
+        rows, columns = known or (side, side)
+        return (rows, columns) if 0 <= n_tokens - rows * columns <= MOST_PREFIX_TOKENS else None
+
+    @torch.no_grad()
+    def map_channels(self, image_shape: tuple[int, int, int]) -> int:
+        """Return the channels of `feature_map`: timm's own number is another for some architectures."""
+        training = self.training
+        channels = int(self.eval().feature_map(torch.zeros(1, *image_shape)).shape[1])
+        self.train(training)
+        return channels
 
     def pooled(self, features: Float[Tensor, " *features"]) -> Float[Tensor, "B P"]:
         """Return timm's features before the classifier."""
@@ -114,6 +172,19 @@ def _create(name: str, channels: int, pretrained: bool | Path) -> Any:
             f"the pretrained weights of {name} cannot be fetched: {_first_line(error)}",
             "a connection to huggingface.co, or the weights as a local file",
             "train from scratch (--pretrained 0), or fetch the weights elsewhere and give --weights FILE.safetensors",
+        ) from error
+
+
+def _cut(model: Any, name: str, stages: int) -> None:
+    """Drop what comes after a model's first feature levels."""
+    try:
+        model.prune_intermediate_layers([stages - 1], prune_norm=True, prune_head=True)
+        model.num_features = model.head_hidden_size = int(model.feature_info[stages - 1]["num_chs"])
+    except (AttributeError, AssertionError, KeyError, TypeError) as error:
+        raise InvalidOption(
+            f"{name} cannot be cut after {stages} levels of features",
+            "a timm model that knows its levels of features",
+            "choose another --extractor, e.g. resnet18",
         ) from error
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import permutations
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch.nn.functional as F
@@ -17,15 +17,18 @@ from deeplense.data.loader import Batch
 from deeplense.metrics.intervals import Interval
 from deeplense.metrics.marks import classification_marks, ece_mark, nll_mark, point_marks
 from deeplense.metrics.ranking import roc_curve
-from deeplense.metrics.sensitivity import pair_scores, sensitivity_curve
+from deeplense.metrics.sensitivity import Contest, pair_scores, sensitivity_table
 from deeplense.metrics.temperature import fit_temperature, logits_of, tempered
 from deeplense.models.network import ModelChoice, build_network
-from deeplense.tasks.task import TASKS, Task
+from deeplense.tasks.task import TASKS, Example, LearntTask
+
+N_MISTAKES = 12
+LATER_SETTINGS = {"recipe": None, "extractor": None, "single_logit": False}  # records of other or older runs lack them
 
 
 @TASKS.register("classify")
-class Classify(Task):
-    """Softmax over classes, cross-entropy, AUROC.
+class Classify(LearntTask):
+    """Softmax over classes, cross-entropy (of one logit for two classes: binary cross-entropy), AUROC.
 
     Parameters
     ----------
@@ -34,6 +37,7 @@ class Classify(Task):
     """
 
     primary_metric: ClassVar[str] = "auroc_macro"
+    examples_name: ClassVar[str] = "mistakes"
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = tuple(labels)
@@ -44,15 +48,31 @@ class Classify(Task):
                 "add images of another class",
             )
 
+    @classmethod
+    def of(cls, labels: Sequence[str], settings: Mapping[str, Any]) -> Self:
+        """Return the task for these classes."""
+        return cls(labels)
+
     def network(self, image_shape: tuple[int, int, int], settings: Mapping[str, Any]) -> nn.Module:
-        """Return a backbone with a head of one logit per class."""
-        known = {"recipe": None} | dict(settings)  # records of other models may do without
+        """Return a backbone with a head of one logit per class; with `single_logit`, two classes share one.
+
+        Raises
+        ------
+        InvalidOption
+            When three classes or more are to share one logit.
+        """
+        known = LATER_SETTINGS | dict(settings)
         choice = ModelChoice(**{field.name: known[field.name] for field in fields(ModelChoice)})
         return build_network(choice, image_shape, len(self.labels))
 
     def loss(self, output: Float[Tensor, "B K"], batch: Batch) -> Float[Tensor, " B"]:
         """Return the cross-entropy of every image."""
         return F.cross_entropy(output.float(), batch.target, reduction="none")
+
+    @property
+    def n_answers(self) -> int:
+        """One probability per class."""
+        return len(self.labels)
 
     def answers(self, output: Float[Tensor, "B K"]) -> Float32[Tensor, "B K"]:
         """Return the probability of every class."""
@@ -97,6 +117,15 @@ class Classify(Task):
             columns[name] = np.concatenate([getattr(curve, name) for curve in curves.values()])
         return {"roc": columns}
 
+    def examples(self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]) -> list[Example]:
+        """Return the mistakes that it is surest of."""
+        confidence = np.where(answers.argmax(1) != targets, answers.max(1), -1.0)
+        worst = np.argsort(-confidence, kind="stable")[:N_MISTAKES]
+        return [
+            Example(k, {"prediction": self.labels[int(answers[k].argmax())], "probability": float(answers[k].max())})
+            for k in worst[confidence[worst] >= 0].tolist()
+        ]
+
     def sensitivity(
         self,
         answers: Float32[np.ndarray, "N K"],
@@ -104,14 +133,8 @@ class Classify(Task):
         strengths: Mapping[str, Float64[np.ndarray, " N"]],
     ) -> dict[str, list[Any]]:
         """Return the AUROC of each class against each other one in bins of strength, by the ratio of probabilities."""
-        rows: list[dict[str, Any]] = []
-        for (k, label), (j, against) in permutations(enumerate(self.labels), 2):
-            scores = pair_scores(answers, k, j)
-            for name, values in strengths.items():
-                chosen = (targets == k) & np.isfinite(values)
-                if len(np.unique(values[chosen])) < 2:
-                    continue
-                where = {"class": label, "against": against, "quantity": name}
-                curve = sensitivity_curve(scores[chosen], values[chosen], scores[targets == j])
-                rows += [where | one.as_dict() for one in curve]
-        return {name: [row[name] for row in rows] for name in rows[0]} if rows else {}
+        contests = (
+            Contest(label, against, pair_scores(answers, k, j), targets == k, targets == j)
+            for (k, label), (j, against) in permutations(enumerate(self.labels), 2)
+        )
+        return sensitivity_table(contests, strengths)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64, Int64
@@ -15,24 +16,49 @@ from deeplense.data.loader import Batch
 from deeplense.metrics.intervals import Interval
 
 
+@dataclass(frozen=True)
+class Example:
+    """An image worth showing, and why.
+
+    Parameters
+    ----------
+    position
+        Which of the images.
+    facts
+        What is said of it.
+    """
+
+    position: int
+    facts: dict[str, Any]
+
+
 class Task(ABC):
     """What is asked.
 
     Attributes
     ----------
     primary_metric
-        The mark that chooses the best epoch on validation; higher is better.
+        The mark that matters most; it chooses the best epoch on validation. Higher is better.
+    examples_name
+        What the images worth showing are called: the stem of their files.
     """
 
     primary_metric: ClassVar[str]
+    examples_name: ClassVar[str]
+
+    @classmethod
+    @abstractmethod
+    def of(cls, labels: Sequence[str], settings: Mapping[str, Any]) -> Self:
+        """Return the task for a dataset's classes, as the options of a run say."""
 
     @abstractmethod
     def network(self, image_shape: tuple[int, int, int], settings: Mapping[str, Any]) -> nn.Module:
         """Return the network that the options ask for."""
 
+    @property
     @abstractmethod
-    def loss(self, output: Tensor, batch: Batch) -> Float[Tensor, " B"]:
-        """Return the loss of every image."""
+    def n_answers(self) -> int:
+        """How many numbers an answer has, K."""
 
     @abstractmethod
     def answers(self, output: Tensor) -> Float32[Tensor, "B K"]:
@@ -58,6 +84,10 @@ class Task(ABC):
     ) -> dict[str, dict[str, Sequence[Any] | np.ndarray]]:
         """Return what else is worth keeping of an evaluation: name of a table → its columns."""
 
+    @abstractmethod
+    def examples(self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]) -> list[Example]:
+        """Return the images that a reader should see."""
+
     def temperature(self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]) -> float | None:
         """Return the temperature that makes probabilities honest, fitted on validation; None for other answers."""
         return None
@@ -78,6 +108,14 @@ class Task(ABC):
             What makes a signal strong, by name; NaN where an image has none, or it is not known.
         """
         return {}
+
+
+class LearntTask(Task):
+    """A task that a network learns step by step, in the training loop."""
+
+    @abstractmethod
+    def loss(self, output: Tensor, batch: Batch) -> Float[Tensor, " B"]:
+        """Return the loss of every image."""
 
 
 TASKS: Registry[type[Task]] = Registry("task", "deeplense.tasks")

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from deeplense.models.backbone import Backbone
-
 WIDENED = 0.5  # of a range, at either end: the images that it is taken from do not hold the extremes
+
+
+class Judge(Protocol):
+    """A network that may say how badly its model of an image fits."""
+
+    def misfit(self, images: Float[Tensor, "B C H W"], /) -> Float[Tensor, " B"] | None:
+        """Return χ² per pixel; None where there is no model."""
+
 
 Statistics = dict[str, Float64[np.ndarray, " B"]]
 
 
 @torch.no_grad()
-def statistics(images: Float[Tensor, "B C H W"], backbone: Backbone) -> Statistics:
+def statistics(images: Float[Tensor, "B C H W"], network: Judge) -> Statistics:
     """Return numbers that tell a strange image: its pixel values as stored, and how badly a physical model fits it."""
     values = {"lowest pixel": images.amin((1, 2, 3)), "mean pixel": images.mean((1, 2, 3))}
     values["highest pixel"] = images.amax((1, 2, 3))
-    misfit = backbone.misfit(images)
+    misfit = network.misfit(images)
     if misfit is not None:
         values["chi2 of the smooth lens"] = misfit
     return {name: value.double().cpu().numpy() for name, value in values.items()}

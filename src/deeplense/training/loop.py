@@ -24,7 +24,7 @@ from deeplense.core.run_folder import RunFolder
 from deeplense.core.seeding import stable_key
 from deeplense.data.loader import Batch, Loader
 from deeplense.data.transforms import Augmentation, Images, Normalisation, Symmetry, symmetric_copies
-from deeplense.tasks.task import Task
+from deeplense.tasks.task import LearntTask, Task
 from deeplense.training.optimizers import OptimizerName, ScheduleName, build_optimizer, learning_rate_factor
 
 Record = dict[str, float]
@@ -98,7 +98,7 @@ class Trainer:
         Called with each epoch's record and the validation answers: trackers.
     """
 
-    task: Task
+    task: LearntTask
     network: nn.Module
     train: Loader
     validation: Loader
@@ -273,7 +273,7 @@ def predict_all(
     accelerator: Accelerator,
     symmetry: Symmetry = "none",
 ) -> tuple[Float32[np.ndarray, "N K"], float]:
-    """Return the answers for every image in the loader's order, and the mean loss (NaN where labels are unknown).
+    """Return the answers for every image in the loader's order, and the mean loss (NaN without labels or a loss).
 
     With a symmetry, the network's output is the mean over all copies of an image that it allows.
     Several processes share the images; each returns all answers.
@@ -284,7 +284,9 @@ def predict_all(
         on_device = batch.to(accelerator.device)
         with accelerator.autocast():
             output = averaged(network, normalisation(on_device.image), symmetry)
-        loss = float(task.loss(output, on_device).sum()) if bool((batch.target >= 0).all()) else math.nan
+        loss = math.nan
+        if isinstance(task, LearntTask) and bool((batch.target >= 0).all()):
+            loss = float(task.loss(output, on_device).sum())
         parts.append((batch.index.numpy(), task.answers(output).cpu().numpy(), loss))
     if accelerator.num_processes > 1:
         parts = gather_object(parts)

@@ -11,15 +11,16 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from jaxtyping import Float32
-from torch import nn
+from torch import Tensor, nn
 
 from deeplense.core.config import Config
 from deeplense.core.errors import DeepLenseError, InvalidDataset, MissingFile
 from deeplense.core.run_folder import RunFolder, find_run
 from deeplense.data.loader import Loader
 from deeplense.data.readers.files import read_image
+from deeplense.data.splits import Fold
 from deeplense.data.transforms import Normalisation, Symmetry, centre_crop
-from deeplense.models.backbone import Backbone
+from deeplense.detectors.calibrated import CalibratedDetector
 from deeplense.models.network import load_weights
 from deeplense.tasks.task import TASKS, Task
 from deeplense.training.devices import Device, make_accelerator
@@ -85,7 +86,7 @@ class TrainedModel:
         accelerator = make_accelerator(device, "fp32")
         try:
             record = Record(**{field.name: config[field.name] for field in dataclasses.fields(Record)})
-            task = TASKS[record.task](record.labels)  # type: ignore[call-arg]
+            task = TASKS[record.task].of(record.labels, record.options)
             network = task.network(record.image_shape, record.options | {"pretrained": "0"})
             crop: Any = record.options["crop"]
             if not isinstance(crop, int | None):
@@ -117,11 +118,18 @@ class TrainedModel:
         crop: int | None = self.config["options"]["crop"]
         return crop
 
+    @property
+    def fold(self) -> Fold | None:
+        """The fold of a cross-validation that judges it; None for the dataset's own splits."""
+        try:
+            return Fold.of(self.config["options"])
+        except (DeepLenseError, TypeError) as error:
+            raise self.run.odd_config(error) from error
+
     def expect(self, n_images: int) -> None:
         """Learn how many images will come: what is worth compiling depends on it."""
-        backbone = getattr(self.network, "backbone", None)
-        if isinstance(backbone, Backbone):
-            backbone.expect(n_images)
+        network: Any = self.network
+        network.expect(n_images)
 
     def prepare(self, path: Path) -> Float32[np.ndarray, "C H W"]:
         """Return one image file, cropped as in training.
@@ -147,13 +155,21 @@ class TrainedModel:
         return self.task.answers(output).cpu().numpy()
 
     @torch.inference_mode()
+    def maps(self, images: Float32[Tensor, "B C H W"]) -> Float32[Tensor, "B 1 H W"] | None:
+        """Return where each prepared image is strange; None where the task or the detector cannot say."""
+        if not isinstance(self.network, CalibratedDetector):
+            return None
+        found = self.network.map(self.normalisation(images.to(self.accelerator.device)))
+        return None if found is None else found.float().cpu().contiguous()
+
+    @torch.inference_mode()
     def unfamiliar(self, images: Float32[np.ndarray, "B C H W"]) -> list[str | None]:
         """Return what sets each prepared image apart from those of training; None for an image like them."""
         known: Any = self.config.get("familiar", {})
-        backbone: Any = self.network.backbone
+        network: Any = self.network
         on_device = torch.from_numpy(images).to(self.accelerator.device)
         try:
-            return unfamiliar(statistics(on_device, backbone), known)
+            return unfamiliar(statistics(on_device, network), known)
         except (AttributeError, TypeError, ValueError) as error:
             raise self.run.odd_config(error) from error
 
