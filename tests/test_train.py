@@ -125,7 +125,10 @@ WITH_A_TEST_OF_THEIR_OWN = {
     "out",
     "resume",
 }
-WITH_TESTS_ELSEWHERE = {"fresh", "lens_recipe"}  # tests/simulation/test_fresh.py, tests/models/test_lens_inverse.py
+WITH_TESTS_ELSEWHERE = {  # tests/simulation/test_fresh.py, tests/models/test_lens_inverse.py, tests/tasks/
+    *("fresh", "lens_recipe"),
+    *("task", "detector", "normal"),
+}
 
 
 def test_no_option_is_forgotten() -> None:

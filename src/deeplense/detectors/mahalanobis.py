@@ -42,4 +42,5 @@ class Mahalanobis(Detector):
     def score(self, images: Images) -> Scores:
         """Return the distance."""
         away: Tensor = (self.encoder.pooled(images) - self.mean) @ self.whitening
-        return torch.linalg.vector_norm(away, dim=1)
+        distance: Tensor = torch.linalg.vector_norm(away, dim=1)
+        return distance

@@ -14,7 +14,7 @@ from deeplense.data.transforms import Images, symmetric_copies
 from deeplense.detectors.detector import DETECTORS, Detector, Effort, Normals, Scores, empty_buffer
 from deeplense.detectors.encoder import N_PATCH_FEATURES, Encoder, whitening
 
-N_CANDIDATES, N_KEPT = 10_000, 4_000  # patches; a distance to each of those kept is taken for every place
+N_CANDIDATES, N_KEPT = 10_000, 3_000  # patches; a distance to each of those kept is taken for every place
 STRANGEST = 0.03  # this part of the places makes the score: the single strangest one is too often noise
 
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deeplense.metrics.anomalies import uniformity
 from deeplense.metrics.classification import Floats
-from deeplense.metrics.figures import Figure, canvas, look, styled
+from deeplense.metrics.figures import Figure, blank, canvas, look, png, styled
 from deeplense.metrics.intervals import Z
 from deeplense.metrics.style import COLOURS, FAINT, short
 
@@ -17,6 +19,9 @@ SHOWN = (0.5, 99.5)  # percentiles of each class that lie within the picture; th
 REACH = 2.0  # times the width of the normal distribution: as far as the picture goes to either side of it
 BINS, FEWEST = 40, 8
 P_BINS = 20
+BRIGHTEST = 99.8  # percentile of a map: no single pixel sets the colours
+FAINTER = 75  # percentage of the maps that stay within the colours: the strangest image leaves the others some
+DOTS = 100  # per inch
 
 
 @styled
@@ -93,10 +98,55 @@ def p_value_figure(p_values: Floats, calibration: int | None = None) -> Figure:
     return figure
 
 
+@dataclass(frozen=True)
+class MapColours:
+    """The colours that maps of strangeness share, so that they can be compared.
+
+    Parameters
+    ----------
+    low, high
+        Values at the ends; what lies beyond has the colour of the end. Of signed maps they lie symmetrically about 0,
+        which is white.
+    """
+
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, maps: Sequence[Floats]) -> Self:
+        """Return the colours of one or more maps [H, W]: signed where there are negative values, else from 0 on."""
+        finite = [map_[np.isfinite(map_)] for map_ in maps]
+        finite = [values for values in finite if values.size] or [np.zeros(1)]
+        high = float(np.percentile([np.percentile(np.abs(values), BRIGHTEST) for values in finite], FAINTER))
+        high = high or max(float(np.abs(values).max()) for values in finite) or 1.0
+        return cls(-high if min(values.min() for values in finite) < 0 else 0.0, high)
+
+    def png(self, map_: Floats) -> bytes:
+        """Return a map [H, W] as PNG, a pixel for a pixel; pixels that are not finite are grey."""
+        return png(self._drawn(map_), DOTS)
+
+    def bar(self) -> bytes:
+        """Return all colours from low to high as PNG, one pixel high."""
+        return self.png(np.linspace(self.low, self.high, 256)[None])
+
+    @styled
+    def _drawn(self, map_: Floats) -> Figure:
+        figure = blank((map_.shape[1] / DOTS, map_.shape[0] / DOTS))
+        figure.set_layout_engine("none")
+        figure.set_facecolor(FAINT)
+        colours = "RdBu_r" if self.low < 0 else "magma"
+        known = np.ma.masked_invalid(map_)[::-1]  # its origin is the lower left corner
+        figure.figimage(known, cmap=colours, vmin=self.low, vmax=self.high)
+        return figure
+
+
 def _edges(scores: Mapping[str, Floats], normal: str) -> NDArray[np.float64]:
-    ends = np.array([np.percentile(values, SHOWN) for values in scores.values()], dtype=np.float64)
+    # What could not be scored is infinitely strange: it counts at the edge, but sets none.
+    finite = {name: values[np.isfinite(values)] for name, values in scores.items()}
+    finite = {name: values if len(values) else np.zeros(1) for name, values in finite.items()}
+    ends = np.array([np.percentile(values, SHOWN) for values in finite.values()], dtype=np.float64)
     low, high = float(ends[:, 0].min()), float(ends[:, 1].max())
-    own_low, own_high = (float(end) for end in np.percentile(scores[normal], SHOWN))
+    own_low, own_high = (float(end) for end in np.percentile(finite[normal], SHOWN))
     # Anomalies a thousand times as strange would leave the normal images a single bin.
     reach = REACH * (own_high - own_low) or np.inf
     low, high = max(low, own_low - reach), min(high, own_high + reach)

@@ -2,19 +2,13 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from importlib.resources import files
 from typing import Any
-from urllib.parse import quote
 
-from jinja2 import Environment, StrictUndefined
-
-from deeplense.metrics.figures import roc_comparison_figure, svg
+from deeplense.metrics.figures import roc_comparison_figure
 from deeplense.metrics.ranking import roc_curve
 from deeplense.pages.evaluated import EvaluatedRun
-from deeplense.version import __version__
+from deeplense.pages.parts import page, picture
 
 
 def render(content: Mapping[str, Any]) -> str:
@@ -26,26 +20,11 @@ def render(content: Mapping[str, Any]) -> str:
         `suite`, `size`, `plan` (the budget); `sections`: name, declaration, outcomes and left-out methods of each
         dataset; `facts` of each judged cell; `methods` with their references; `devices`; `absent` datasets.
     """
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.filters["url"] = quote
-    template = environment.from_string(_text("benchmark.html.j2"))
     sections = [
         {"name": name, "data": data, "outcomes": outcomes, "left_out": left_out} | _comparison(outcomes)
         for name, data, outcomes, left_out in content["sections"]
     ]
-    made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
-    return template.render(
-        dict(content) | {"sections": sections, "style": _style(), "version": __version__, "made": made}
-    )
-
-
-def _text(name: str) -> str:
-    return files(__package__).joinpath(name).read_text(encoding="utf-8")
-
-
-def _style() -> str:
-    """Return the style of the report's page: both look alike."""
-    return _text("report.html.j2").partition("<style>")[2].partition("</style>")[0]
+    return page("benchmark.html.j2", dict(content) | {"sections": sections})
 
 
 def _comparison(outcomes: Sequence[Any]) -> dict[str, Any]:
@@ -72,4 +51,4 @@ def _picture(runs: Mapping[str, EvaluatedRun], labels: Sequence[str]) -> str:
         for label in labels
     }
     areas = {name: run.marks["auroc_macro"] for name, run in runs.items()}
-    return f"data:image/svg+xml;base64,{b64encode(svg(roc_comparison_figure(curves, areas)).encode()).decode()}"
+    return picture(roc_comparison_figure(curves, areas))

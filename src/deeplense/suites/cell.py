@@ -1,9 +1,9 @@
-"""A cell of the table: one method on one dataset, and what its folder says of it."""
+"""A cell: one method on one dataset with one seed, and what its folder says of it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,7 +14,8 @@ from deeplense.suites.suite import Data, Method, Size, Suite
 from deeplense.train import TrainOptions
 
 if TYPE_CHECKING:
-    from deeplense.pages.evaluated import EvaluatedRun
+    from deeplense.metrics.intervals import Interval
+    from deeplense.pages.judged import JudgedRun
 
 RECORD = "benchmark.json"
 ELSEWHERE = ("dataset", "out", "device", "pretrained")  # where a cell is run; its budget and method are the others
@@ -23,7 +24,7 @@ State = Literal["done", "begun", "waiting", "not run"]
 
 @dataclass(frozen=True)
 class Cell:
-    """One method on one dataset.
+    """One method on one dataset with one seed.
 
     Parameters
     ----------
@@ -37,6 +38,8 @@ class Cell:
         Images per class, split by split, where they are not the recipe's own.
     folder
         The run folder.
+    seed
+        Its seed, where there are others like it.
     """
 
     name: str
@@ -45,9 +48,10 @@ class Cell:
     options: TrainOptions
     counts: Mapping[str, int]
     folder: Path
+    seed: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.name} × {self.method.name}"
+        return f"{self.name} × {self.method.name}" + (f", seed {self.seed}" if self.seed is not None else "")
 
     @property
     def run(self) -> RunFolder:
@@ -57,6 +61,8 @@ class Cell:
     @property
     def images(self) -> dict[str, Any]:
         """What decides which images the cell gets."""
+        if self.data.path is not None:
+            return {"path": self.data.path}
         return {"recipe": self.data.recipe, "noise": self.data.noise, "change": self.data.change, **self.counts}
 
 
@@ -73,7 +79,9 @@ class Outcome:
     reason
         Why, or how far.
     run
-        The run and its marks; None but where the state is "done".
+        The judged run; None but where the state is "done".
+    marks
+        Its marks, in those of the dataset.
     record
         Devices and speed.
     """
@@ -81,26 +89,40 @@ class Outcome:
     cell: Cell
     state: State
     reason: str = ""
-    run: EvaluatedRun | None = None
+    run: JudgedRun | None = None
+    marks: Mapping[str, Interval] = field(default_factory=dict)
     record: Mapping[str, Any] | None = None
 
 
 def cells_of(suite: Suite, size: str, folder: Path) -> list[Cell]:
     """Return every cell that a size takes, dataset by dataset, in the order of the suite."""
     plan = suite.sizes[size]
+    return [
+        cell
+        for name in suite.datasets
+        for method in (suite.methods_of(name) if name in (plan.datasets or suite.datasets) else ())
+        if plan.methods is None or method.name in plan.methods
+        for cell in _seeds_of(suite, size, folder, name, method)
+    ]
+
+
+def _seeds_of(suite: Suite, size: str, folder: Path, name: str, method: Method) -> list[Cell]:
+    """Return the cells of one method on one dataset: several where seeds are, each in a folder below the method's."""
+    plan, data = suite.sizes[size], suite.datasets[name]
+    n_seeds = min(plan.seeds, method.seeds or plan.seeds)
+    options = replace(suite.train_options(method, size, name), dataset=str(folder / "data" / name))
     cells = []
-    for name, data in suite.datasets.items():
-        for method in suite.methods_of(name) if name in (plan.datasets or suite.datasets) else ():
-            if plan.methods is None or method.name in plan.methods:
-                asked, place = suite.train_options(method, size), folder / name / method.name
-                epochs = asked.epochs * data.epochs_factor
-                options = replace(asked, epochs=epochs, dataset=str(folder / "data" / name), out=place)
-                cells.append(Cell(name, data, method, options, counts_of(plan, data), place))
+    for seed in range(options.seed, options.seed + n_seeds):
+        place = folder / name / method.name / (f"seed-{seed}" if n_seeds > 1 else "")
+        own = replace(options, seed=seed, out=place)
+        cells.append(Cell(name, data, method, own, counts_of(plan, data), place, seed if n_seeds > 1 else None))
     return cells
 
 
 def counts_of(size: Size, data: Data) -> dict[str, int]:
-    """Return the images per class in each split, where they are not the recipe's own."""
+    """Return the images per class in each split, where they are not the recipe's own; none of images that are there."""
+    if data.path is not None:
+        return {}
     counts = {split: n for split in ("train", "validation", "test") if (n := getattr(size, split)) is not None}
     if data.train is not None:
         counts["train"] = min(data.train, counts.get("train", data.train))
@@ -118,18 +140,27 @@ def outcome(cell: Cell) -> Outcome:
             return Outcome(cell, "not run", _other(cell, different).found)
         if not run.is_finished():
             far = f"{_epochs_done(run)} of {cell.options.epochs} epochs"
+            far = far if cell.options.task == "classify" else "its fit begins again"
             return Outcome(cell, "not run" if reason else "begun", reason or far)
     except DeepLenseError as error:
         return Outcome(cell, "not run", one_line(error))
     try:
-        from deeplense.pages.evaluated import read_evaluated
+        from deeplense.suites.judged import read_run, stored_marks
 
-        evaluated = read_evaluated(run)
+        judged = read_run(run, cell.options.task)
     except DeepLenseError as error:
         return Outcome(cell, "begun", reason or f"trained, not judged: {one_line(error)}")
     if not isinstance(record.get("images_per_second"), int | float):
         return Outcome(cell, "begun", reason or "trained, its speed not measured")
-    return Outcome(cell, "done", "", evaluated, record)
+    marks = judged.marks if has_own_marks(cell) else stored_marks(record.get("marks"))
+    if marks is None:
+        return Outcome(cell, "begun", reason or "trained, its marks against the normal class not taken")
+    return Outcome(cell, "done", "", judged, marks, record)
+
+
+def has_own_marks(cell: Cell) -> bool:
+    """Whether the run's marks are those of the dataset; a classifier where one class is normal gets others."""
+    return cell.options.task != "classify" or cell.data.normal is None
 
 
 def other_options(cell: Cell) -> list[str]:

@@ -40,7 +40,8 @@ def recipe_for(name: str, data: Data, base: Path, folder: Path) -> str:
     """
     from deeplense.recipes.recipe import Recipe, load_recipe
 
-    path = str(base / data.recipe) if data.recipe.endswith(".toml") else data.recipe
+    named = str(data.recipe)
+    path = str(base / named) if named.endswith(".toml") else named
     recipe = load_recipe(path)
     if data.noise == 1 and not data.change:
         return path

@@ -5,26 +5,124 @@ from __future__ import annotations
 import csv
 import io
 import shlex
+import statistics
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from deeplense.core.console import table
 from deeplense.core.files import alone, atomic
-from deeplense.suites.cell import Cell, Outcome, cells_of, outcome
-from deeplense.suites.suite import Suite
+from deeplense.suites.cell import Cell, Outcome, State, cells_of, outcome
+from deeplense.suites.suite import Data, Method, Suite
 
 if TYPE_CHECKING:
     from deeplense.metrics.intervals import Interval
+    from deeplense.metrics.ranking import RocCurve
 
 CSV, PAGE = "results.csv", "index.html"
 FIRST = ("suite", "size", "dataset", "method", "state", "reason")
 LAST = (
-    "n_test", "parameters", "n_train", "n_validation", "epochs", "train_seconds", "images_per_second", "devices",
-    "reference", "command", "created", "deeplense_version", "git_commit",
+    "n_test", "seeds", "shown", "parameters", "n_train", "n_validation", "epochs", "train_seconds",
+    "images_per_second", "devices", "reference", "command", "created", "deeplense_version", "git_commit",
 )  # fmt: skip
 SHORT = 40  # letters of a reason in the terminal
+SHOWN = {"normal": "normal images", "simulated": "simulated anomalies", "labelled": "labels"}
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the table: one method on one dataset, over all its seeds.
+
+    Parameters
+    ----------
+    outcomes
+        What is known of each of its cells, one per seed.
+    """
+
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def name(self) -> str:
+        """Name of the dataset."""
+        return self.outcomes[0].cell.name
+
+    @property
+    def data(self) -> Data:
+        """The dataset."""
+        return self.outcomes[0].cell.data
+
+    @property
+    def method(self) -> Method:
+        """The method."""
+        return self.outcomes[0].cell.method
+
+    @property
+    def state(self) -> State:
+        """That of all seeds; where they differ: not run if one of them could not be, else begun."""
+        states = {one.state for one in self.outcomes}
+        return states.pop() if len(states) == 1 else "not run" if "not run" in states else "begun"
+
+    @property
+    def reason(self) -> str:
+        """Why, or how far."""
+        if len(self.outcomes) == 1:
+            return self.outcomes[0].reason
+        if stuck := [one for one in self.outcomes if one.state == "not run"]:
+            return f"seed {stuck[0].cell.seed}: {stuck[0].reason}"
+        done = Counter(one.state for one in self.outcomes)["done"]
+        return f"{done} of {len(self.outcomes)} seeds" if self.state == "begun" else ""
+
+    @property
+    def seeds(self) -> int:
+        """Number of runs."""
+        return len(self.outcomes)
+
+    @property
+    def folder(self) -> Path:
+        """Folder of its first run."""
+        return self.outcomes[0].cell.folder
+
+    @property
+    def primary(self) -> str:
+        """Name of the mark that orders the rows."""
+        return "auroc" if self.data.normal else "auroc_macro"
+
+    @cached_property
+    def marks(self) -> Mapping[str, Interval]:
+        """Marks over all seeds; empty unless all are done."""
+        from deeplense.suites.judged import over_seeds
+
+        return over_seeds([one.marks for one in self.outcomes]) if self.state == "done" else {}
+
+    @cached_property
+    def labels(self) -> tuple[str, ...]:
+        """Class names; empty unless all seeds are done."""
+        return self.outcomes[0].run.labels if self.state == "done" and self.outcomes[0].run else ()
+
+    def curves(self) -> dict[str, RocCurve]:
+        """Return the ROC curve of each class; empty unless all seeds are done."""
+        from deeplense.suites.judged import curves_of
+
+        runs = [one.run for one in self.outcomes if one.run is not None]
+        return curves_of(runs, self.data.normal) if self.state == "done" else {}
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What it cost and how it came about; numbers are means over the seeds, nothing unless all are done."""
+        if self.state != "done":
+            return {}
+        found = [facts_of(one) for one in self.outcomes]
+        means = {
+            key: round(statistics.fmean(values), 1)
+            for key in ("train_seconds", "images_per_second")
+            if all(isinstance(value := facts[key], float) for facts in found)
+            and (values := [facts[key] for facts in found])
+        }
+        n_test = {"n_test": self.marks[self.primary].n, "seeds": self.seeds}
+        return found[0] | means | n_test | {"shown": SHOWN[category_of(self.method)]}
 
 
 @dataclass(frozen=True)
@@ -50,11 +148,14 @@ class Results:
         """Return the cells that this size takes."""
         return cells_of(self.suite, self.size, self.folder)
 
-    def outcomes(self) -> list[Outcome]:
-        """Return what is known of every cell: within a dataset the best first, those without marks last."""
+    def rows(self) -> list[Row]:
+        """Return what is known of every method: within a dataset the best first, those without marks last."""
         order = {name: place for place, name in enumerate(self.suite.datasets)}
-        found = [outcome(cell) for cell in self.cells()]
-        return sorted(found, key=lambda one: (order[one.cell.name], -_macro(one)))
+        found: dict[tuple[str, str], list[Outcome]] = {}
+        for cell in self.cells():
+            found.setdefault((cell.name, cell.method.name), []).append(outcome(cell))
+        rows = [Row(tuple(outcomes)) for outcomes in found.values()]
+        return sorted(rows, key=lambda row: (order[row.name], -(row.marks[row.primary].value if row.marks else -1.0)))
 
     def left_out(self) -> dict[str, list[str]]:
         """Return the datasets that this size leaves out wholly or in part, with the methods it does not run there."""
@@ -65,65 +166,93 @@ class Results:
             if (gone := [m.name for m in self.suite.methods_of(name) if (name, m.name) not in taken])
         }
 
-    def write(self) -> list[Outcome]:
+    def write(self) -> list[Row]:
         """Make the CSV and the page anew, one process at a time; return what they show."""
         from deeplense.pages.benchmark import render
 
         with alone(self.folder):
-            outcomes = self.outcomes()
+            rows = self.rows()
             with atomic(self.folder / CSV) as temporary:
-                temporary.write_text(self._csv(outcomes), encoding="utf-8")
-            page = render(self._page(outcomes))
+                temporary.write_text(self._csv(rows), encoding="utf-8")
+            page = render(self._page(rows))
             with atomic(self.folder / PAGE) as temporary:
                 temporary.write_bytes(page.encode("utf-8", "replace"))
-        return outcomes
+        return rows
 
-    def _csv(self, outcomes: Sequence[Outcome]) -> str:
-        rows = [self._row(one) for one in outcomes]
+    def _csv(self, rows: Sequence[Row]) -> str:
+        lines = [self._line(row) for row in rows]
         gone = f"size {self.size} does not take it"
         for name, methods in self.left_out().items():
-            rows += [self._head(name, method) | {"state": "left out", "reason": gone} for method in methods]
-        always = [name + end for name in ("auroc_macro", "accuracy") for end in ("", "_low", "_high")]
-        columns = dict.fromkeys([*FIRST, *always, *(key for row in rows for key in row if key not in LAST), *LAST])
+            lines += [self._head(name, method) | {"state": "left out", "reason": gone} for method in methods]
+        primary = ("auroc",) if any(data.normal for data in self.suite.datasets.values()) else ()
+        if not all(data.normal for data in self.suite.datasets.values()):
+            primary += ("auroc_macro", "accuracy")
+        always = [name + end for name in primary for end in ("", "_low", "_high")]
+        columns = dict.fromkeys([*FIRST, *always, *(key for row in lines for key in row if key not in LAST), *LAST])
         text = io.StringIO()
         writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(lines)
         return text.getvalue()
 
     def _head(self, dataset: str, method: str) -> dict[str, Any]:
         words = ["deeplense", "benchmark", self.asked, "--size", self.size, "--only", dataset, "--only", method]
-        reference = self.suite.all_methods()[method].reference
+        reference = reference_of(self.suite.all_methods()[method])
         head = {"suite": self.suite.name, "size": self.size, "dataset": dataset, "method": method}
         return head | {"reference": reference, "command": shlex.join(words)}
 
-    def _row(self, one: Outcome) -> dict[str, Any]:
-        """Return the row of a cell."""
-        row = self._head(one.cell.name, one.cell.method.name) | {"state": one.state, "reason": one.reason}
-        if one.run is None:
-            return row
-        for name, mark in one.run.marks.items():
-            row |= {name: mark.value, f"{name}_low": mark.low, f"{name}_high": mark.high}
-        return row | facts_of(one) | {"n_test": one.run.marks["accuracy"].n}
+    def _line(self, row: Row) -> dict[str, Any]:
+        """Return the line of the CSV for a row."""
+        from deeplense.suites.judged import scatter
 
-    def _page(self, outcomes: Sequence[Outcome]) -> dict[str, Any]:
+        line = self._head(row.name, row.method.name) | {"state": row.state, "reason": row.reason}
+        for name, mark in row.marks.items():
+            line |= {name: mark.value, f"{name}_low": mark.low, f"{name}_high": mark.high}
+            if row.seeds > 1:
+                line[f"{name}_sd"] = scatter([one.marks for one in row.outcomes], name)
+        return line | row.facts
+
+    def _page(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Return what the page shows."""
         plan, left_out = self.suite.sizes[self.size], self.left_out()
         sections = []
         for name, data in self.suite.datasets.items():
-            here = [one for one in outcomes if one.cell.name == name]
+            here = [row for row in rows if row.name == name]
             sections += [(name, data, here, left_out.get(name, []))] if here else []
-        used = dict.fromkeys(one.cell.method.name for one in outcomes)
+        used = dict.fromkeys(row.method.name for row in rows)
+        records = [one.record or {} for row in rows for one in row.outcomes]
         return {
             "suite": self.suite,
             "size": self.size,
             "plan": plan,
             "sections": sections,
-            "absent": [name for name in self.suite.datasets if not any(one.cell.name == name for one in outcomes)],
-            "facts": {str(one.cell): facts_of(one) for one in outcomes if one.run is not None},
-            "methods": [method for name, method in self.suite.all_methods().items() if name in used],
-            "devices": sorted({device for one in outcomes for device in (one.record or {}).get("devices", ())}),
+            "absent": [name for name in self.suite.datasets if not any(row.name == name for row in rows)],
+            "methods": [
+                {"name": name, "reference": reference_of(method), "options": method.options}
+                for name, method in self.suite.all_methods().items()
+                if name in used
+            ],
+            "devices": sorted({device for record in records for device in record.get("devices", ())}),
+            "folder": self.folder,
         }
+
+
+def reference_of(method: Method) -> str:
+    """Return whom to cite: of a detector its own reference, unless the suite names another."""
+    if method.reference:
+        return method.reference
+    from deeplense.detectors.detector import DETECTORS
+
+    return str(getattr(DETECTORS[str(method.options["detector"])], "reference", ""))
+
+
+def category_of(method: Method) -> str:
+    """Return what a method was shown: "normal" images alone, also "simulated" anomalies, or "labelled" ones."""
+    if method.task == "classify":
+        return "labelled"
+    from deeplense.detectors.detector import DETECTORS
+
+    return str(getattr(DETECTORS[str(method.options["detector"])], "category", "normal"))
 
 
 def facts_of(one: Outcome) -> dict[str, Any]:
@@ -132,38 +261,54 @@ def facts_of(one: Outcome) -> dict[str, Any]:
     if run is None:
         return {}
     model, dataset = (part if isinstance(part := run.config.get(key), Mapping) else {} for key in ("model", "dataset"))
+    seconds = [record.get("fit_seconds", record.get("seconds", 0.0)) for record in run.history]
+    detects = one.cell.options.task != "classify"
     return {
-        "parameters": model.get("parameters", ""),
+        "parameters": _numbers_learnt(one.cell) if detects else model.get("parameters", ""),
         "n_train": dataset.get("n_train", ""),
         "n_validation": dataset.get("n_validation", ""),
-        "epochs": len(run.history),
-        "train_seconds": round(sum(record.get("seconds", 0.0) for record in run.history), 1),
+        "epochs": _passes(one.cell) if detects else len(run.history),
+        "train_seconds": round(float(sum(seconds)), 1),
         "images_per_second": round(float(record["images_per_second"]), 1),
         "devices": "; ".join(map(str, record.get("devices") or ())),
         **{key: run.config.get(key) or "" for key in ("created", "deeplense_version", "git_commit")},
     }
 
 
-def print_results(outcomes: Iterable[Outcome], everything: bool = False) -> None:
-    """Print a table per dataset, at most 80 columns wide: what has marks or a reason, or every cell."""
-    shown: dict[str, list[Outcome]] = {}
-    for one in outcomes:
-        if everything or one.state in ("done", "not run"):
-            shown.setdefault(one.cell.name, []).append(one)
+def _passes(cell: Cell) -> int:
+    """Return how often a detector went through the images: once where it does not learn by steps."""
+    from deeplense.detectors.detector import DETECTORS
+
+    learns = getattr(DETECTORS[str(cell.method.options["detector"])], "learns", False)
+    return cell.options.epochs if learns else 1
+
+
+def _numbers_learnt(cell: Cell) -> int:
+    """Return how many numbers a detector has stored, but for the scores that calibrate it."""
+    import math
+
+    from safetensors import safe_open
+
+    with safe_open(cell.run.weights, "np") as file:
+        return sum(math.prod(file.get_slice(name).get_shape()) for name in file.keys() if name != "null")  # noqa: SIM118
+
+
+def print_results(rows: Iterable[Row], everything: bool = False) -> None:
+    """Print a table per dataset, at most 80 columns wide: what has marks or a reason, or every row."""
+    shown: dict[str, list[Row]] = {}
+    for row in rows:
+        if everything or row.state in ("done", "not run"):
+            shown.setdefault(row.name, []).append(row)
     for name, many in shown.items():
-        rows = [(one.cell.method.name, *_columns(one)) for one in many]
-        table(name, ("method", "macro AUROC [95 %]", "accuracy", "trained"), rows)
+        normal = many[0].data.normal
+        titles = ("AUROC [95 %]", "TPR at 1 % FPR", "fit") if normal else ("macro AUROC [95 %]", "accuracy", "trained")
+        table(name, ("method", *titles), [(row.method.name, *_columns(row)) for row in many])
 
 
-def _columns(one: Outcome) -> tuple[str, str, str]:
-    if one.run is None:
-        reason = one.reason if len(one.reason) <= SHORT else one.reason[: SHORT - 1] + "…"
-        return f"{one.state}: {reason}" if reason else one.state, "", ""
-    marks: Mapping[str, Interval] = one.run.marks
-    accuracy = marks["accuracy"]
-    seconds = f"{facts_of(one)['train_seconds']:.0f} s"
-    return str(marks["auroc_macro"]), f"{accuracy.value:.{accuracy.decimals}f}", seconds
-
-
-def _macro(one: Outcome) -> float:
-    return one.run.marks["auroc_macro"].value if one.run is not None else -1.0
+def _columns(row: Row) -> tuple[str, str, str]:
+    if not row.marks:
+        reason = row.reason if len(row.reason) <= SHORT else row.reason[: SHORT - 1] + "…"
+        return f"{row.state}: {reason}" if reason else row.state, "", ""
+    other = row.marks["tpr_at_1pct_fpr" if row.data.normal else "accuracy"]
+    seconds = f"{row.facts['train_seconds']:.0f} s"
+    return str(row.marks[row.primary]), f"{other.value:.{other.decimals}f}", seconds

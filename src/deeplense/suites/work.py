@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from deeplense.core.console import note
-from deeplense.core.errors import DeepLenseError
+from deeplense.core.errors import DeepLenseError, MissingFile
 from deeplense.evaluate import evaluate
 from deeplense.report import report
 from deeplense.simulate import simulate
-from deeplense.suites.cell import Cell, one_line, outcome, read_record, require_same_options, write_record
+from deeplense.suites.cell import (
+    Cell, has_own_marks, one_line, outcome, read_record, require_same_options, write_record,
+)  # fmt: skip
 from deeplense.suites.derived import recipe_for
+from deeplense.suites.judged import marks_against, read_run
 from deeplense.train import train
 
 if TYPE_CHECKING:
@@ -42,15 +45,18 @@ class Workshop:
         Where to compute.
     weights
         Folder of weights that are taken instead of the model hub's.
+    images
+        Folder of the datasets that are not simulated, in place of that in their path.
     made
-        Names of the datasets that are known to be there.
+        Where the datasets are that are known to be there, by name.
     """
 
     folder: Path
     base: Path
     device: Device
     weights: Path | None
-    made: set[str] = dataclasses.field(default_factory=set)
+    images: Path | None = None
+    made: dict[str, Path] = dataclasses.field(default_factory=dict)
 
     def run(self, cell: Cell) -> None:
         """Run what is missing of a cell; what forbids it is written into its folder, in one line."""
@@ -61,9 +67,11 @@ class Workshop:
         record["devices"] = list(dict.fromkeys([*(record.get("devices") or ()), here]))
         write_record(cell, record)
         try:
-            self._simulate(cell)
-            self._train(cell)
+            self._train(cell, self._dataset(cell))
             self._judge(cell)
+            if not has_own_marks(cell):
+                marks = marks_against(read_run(cell.run, cell.options.task), str(cell.data.normal))
+                record["marks"] = {name: mark.as_dict() for name, mark in marks.items()}
             record["images_per_second"] = images_per_second(cell, self.device)
         except (DeepLenseError, RuntimeError, MemoryError) as error:  # torch: out of memory, an unsupported operation
             record["reason"] = one_line(error)
@@ -71,20 +79,34 @@ class Workshop:
         write_record(cell, record)
         gc.collect()
 
-    def _simulate(self, cell: Cell) -> None:
-        """Make the dataset of a cell; once in the life of this process it is looked at whether it is there."""
+    def _dataset(self, cell: Cell) -> Path:
+        """Return where a cell's images are, simulated where need be; looked at once in the life of this process."""
         if cell.name not in self.made:
-            recipe = recipe_for(cell.name, cell.data, self.base, self.folder / "recipes")
-            simulate(recipe=recipe, out=self.folder / "data" / cell.name, **cell.counts)
-            self.made.add(cell.name)
+            self.made[cell.name] = self._given(cell) if cell.data.path else self._simulated(cell)
+        return self.made[cell.name]
 
-    def _train(self, cell: Cell) -> None:
+    def _simulated(self, cell: Cell) -> Path:
+        recipe = recipe_for(cell.name, cell.data, self.base, self.folder / "recipes")
+        return simulate(recipe=recipe, out=self.folder / "data" / cell.name, **cell.counts)
+
+    def _given(self, cell: Cell) -> Path:
+        named = Path(str(cell.data.path))
+        path = self.base / named if self.images is None else self.images / named.name
+        if not path.exists():
+            raise MissingFile(
+                f"there is nothing at {path}",
+                f"the images of dataset {cell.name}",
+                "fetch them, or name the folder that holds them: --data FOLDER",
+            )
+        return path
+
+    def _train(self, cell: Cell, dataset: Path) -> None:
         if cell.run.exists():
             require_same_options(cell)
             if not cell.run.is_finished():
                 train(resume=str(cell.folder))
             return
-        options = dataclasses.replace(cell.options, device=self.device)
+        options = dataclasses.replace(cell.options, dataset=str(dataset), device=self.device)
         file = self.weights and self.weights / f"{options.model_name}.safetensors"
         if file and options.pretrained == "1" and file.is_file():
             options = dataclasses.replace(options, pretrained=str(file))
@@ -98,7 +120,8 @@ class Workshop:
         with redirect_stdout(io.StringIO()):  # the table of all cells says it
             marks = evaluate(run_id=str(cell.folder), batch_size=BATCH, device=self.device)
         report(runs=[str(cell.folder)])
-        note(f"{cell}: macro AUROC {marks['auroc_macro']}, accuracy {marks['accuracy']}")
+        name = "auroc_macro" if cell.options.task == "classify" else "auroc"
+        note(f"{cell}: {name} {marks[name]}")
 
 
 def images_per_second(cell: Cell, device: Device) -> float:
