@@ -39,7 +39,7 @@ def distance(x: Tensor | float, y: Tensor | float) -> Tensor:
 
 
 def rings(n: int, seed: int, blob: float = 0.0, dent: float = 0.0) -> Tensor:
-    """Return noisy rings in slightly different places; with a blob of light beside, or a dent in (a bump on), each of them."""
+    """Return noisy rings in slightly different places, with a blob of light or a dent (a bump where negative) each."""
     generator = torch.Generator().manual_seed(seed)
     x, y = (SIDE - 1) / 2 + torch.rand(2, n, generator=generator) * 3 - 1.5
     angle = 2 * torch.pi * torch.rand(n, generator=generator)

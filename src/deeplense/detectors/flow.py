@@ -147,4 +147,4 @@ class Flow(Detector):
     def score(self, images: Images) -> Scores:
         """Return −log likelihood per feature."""
         scores: Tensor = self.flow(torch.matmul(self.encoder.pooled(images) - self.mean, self.whitening))
-        return scores / N_POOLED
+        return scores.div(N_POOLED)

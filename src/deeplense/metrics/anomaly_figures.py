@@ -135,8 +135,8 @@ class MapColours:
         figure.set_layout_engine("none")
         figure.set_facecolor(FAINT)
         colours = "RdBu_r" if self.low < 0 else "magma"
-        known = np.ma.masked_invalid(map_)[::-1]  # its origin is the lower left corner
-        figure.figimage(known, cmap=colours, vmin=self.low, vmax=self.high)
+        known = np.ma.masked_invalid(map_)
+        figure.figimage(known, cmap=colours, vmin=self.low, vmax=self.high, origin="upper")
         return figure
 
 

@@ -7,24 +7,24 @@ from typing import Any
 
 from deeplense.detectors.detector import DETECTORS
 from deeplense.metrics import anomaly_figures, figures, ranking
-from deeplense.pages.parts import common, data_uri, mapping_of, page, picture, summary
+from deeplense.pages.parts import common, data_uri, mapping_of, number, page, picture, summary
 from deeplense.pages.strange import DetectorRun, StrangeImage
 
 KINDS = {
     "strangest": "The strangest images",
-    "strangest normal": "The strangest of the normal images: false alarms",
-    "least strange anomaly": "The least strange of the anomalies: missed",
+    "strangest normal": "The strangest of the normal images",
+    "least strange anomaly": "The least strange of the anomalies",
 }
 CATEGORIES = {
     "normal": "normal images alone",
-    "simulated": "normal images, and anomalies of its own making",
-    "labelled": "normal images, and labelled anomalies",
+    "simulated": "simulated anomalies, too",
+    "labelled": "labelled anomalies, too",
 }
 MARKS = {
     "auprc_at_1pct": "AUPRC, 1 %",
     "auprc_at_5pct": "AUPRC, 5 %",
-    "tpr_at_1pct_fpr": "TPR at 1 % FPR",
-    "tpr_at_0.1pct_fpr": "TPR at 0.1 % FPR",
+    "tpr_at_1pct_fpr": "TPR, 1 % FPR",
+    "tpr_at_0.1pct_fpr": "TPR, 0.1 % FPR",
 }
 DISCOVERED = 0.05  # false discovery rate
 
@@ -52,17 +52,15 @@ def section(run: DetectorRun, anchor: str) -> dict[str, Any]:
     shared = common(run, anchor)
     known, calibration = _known(shared["model"]), _calibration(run)
     discovered, is_normal = run.q_values <= DISCOVERED, run.is_normal
-    shown = {"scale": None, "shown": None} if run.shown is None else _shown(run.shown)
     return (
         shared
         | known
-        | shown
         | {
             "normal": run.normal,
             "strange": tuple(run.areas),
             "areas": run.areas,
             "texts": [
-                (shared["model"], known["category"] and f"shown {known['category']}"),
+                (shared["model"], known["category"]),
                 (shared["dataset"], f"{shared['n_train']} images, {shared['n_validation']} for p-values"),
             ],
             "n_normal": int(is_normal.sum()),
@@ -70,6 +68,8 @@ def section(run: DetectorRun, anchor: str) -> dict[str, Any]:
             "discoveries": int(discovered.sum()),
             "false_discoveries": int((discovered & is_normal).sum()),
             "figures": _figures(run, calibration),
+            "shown": None if run.shown is None else _shown(run.shown),
+            "has_maps": any(image.map is not None for image in run.shown or ()),
         }
     )
 
@@ -111,21 +111,28 @@ def _figures(run: DetectorRun, calibration: int | None) -> list[tuple[str, str]]
     return [(title, picture(figure)) for title, figure in drawn]
 
 
-def _shown(images: Sequence[StrangeImage]) -> dict[str, Any]:
-    """Return the images by why they are shown, each with its picture and its map's, and the colours of the maps."""
-    maps = [image.map for image in images if image.map is not None]
-    colours = anomaly_figures.MapColours.of(maps) if maps else None
-    kinds: dict[str, list[tuple[StrangeImage, str, str]]] = {}
-    for image in images:
-        map_ = "" if colours is None or image.map is None else _png(colours.png(image.map))
-        kinds.setdefault(image.kind, []).append((image, _png(figures.image_png(image.image)), map_))
-    scale = colours and {
-        "signed": colours.low < 0,
-        "low": f"{colours.low:.2g}",
-        "high": f"{colours.high:.2g}",
-        "picture": _png(colours.bar()),
-    }
-    return {"scale": scale, "shown": [(KINDS.get(kind, kind), members) for kind, members in kinds.items()]}
+def _shown(images: Sequence[StrangeImage]) -> list[tuple[str, dict[str, str] | None, list[tuple[Any, str, str]]]]:
+    """Return title, colours of the maps, and images with their pictures and their maps' for each kind of image."""
+    drawn = []
+    for kind in dict.fromkeys(image.kind for image in images):
+        members = [image for image in images if image.kind == kind]
+        maps = [image.map for image in members if image.map is not None]
+        # The maps of missed anomalies would be blank in the colours of found ones: every kind has its own.
+        colours = anomaly_figures.MapColours.of(maps) if maps else None
+        rows = [
+            (
+                image,
+                _png(figures.image_png(image.image)),
+                "" if colours is None or image.map is None else _png(colours.png(image.map)),
+            )
+            for image in members
+        ]
+        drawn.append((KINDS.get(kind, kind), colours and _scale(colours), rows))
+    return drawn
+
+
+def _scale(colours: anomaly_figures.MapColours) -> dict[str, str]:
+    return {"low": number(colours.low, 2), "high": number(colours.high, 2), "picture": _png(colours.bar())}
 
 
 def _png(content: bytes) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -33,7 +34,7 @@ def page(template: str, content: Mapping[str, Any]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["url"] = quote
+    environment.filters |= {"url": quote, "number": number}
     made = f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
     return environment.get_template(template).render(dict(content) | {"version": __version__, "made": made})
 
@@ -114,6 +115,15 @@ def mapping_of(value: Any) -> dict[str, Any]:
 def count(number: Any) -> str:
     """Return a number of things in words of a page."""
     return f"{number:,}" if isinstance(number, int) else "–"
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Return a number to be read: so many digits or a few more, with a true minus and groups of three."""
+    if math.isinf(value):
+        words = "∞"
+    else:
+        words = f"{abs(value):,.0f}" if 10**digits <= abs(value) < 1e9 else f"{abs(value):.{digits}g}"
+    return "\N{MINUS SIGN}" + words if value < 0 else words
 
 
 def duration(seconds: float) -> str:

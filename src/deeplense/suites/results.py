@@ -81,9 +81,10 @@ class Row:
         return len(self.outcomes)
 
     @property
-    def folder(self) -> Path:
-        """Folder of its first run."""
-        return self.outcomes[0].cell.folder
+    def place(self) -> str:
+        """Folder of its first run, within that of the page."""
+        cell = self.outcomes[0].cell
+        return "/".join([self.name, self.method.name] + ([] if cell.seed is None else [cell.folder.name]))
 
     @property
     def primary(self) -> str:
@@ -233,7 +234,6 @@ class Results:
                 if name in used
             ],
             "devices": sorted({device for record in records for device in record.get("devices", ())}),
-            "folder": self.folder,
         }
 
 
