@@ -14,6 +14,7 @@ from PIL import Image
 from deeplense.core.errors import InvalidDataset, InvalidOption, MissingFile, UnknownName
 from deeplense.data.dataset import open_dataset
 from deeplense.describe import MontageOptions, export, info, models, montage, recipes
+from deeplense.detectors.detector import DETECTORS
 from deeplense.recipes.recipe import shipped_recipes
 
 # ---- info
@@ -164,3 +165,13 @@ def test_models_are_listed_and_a_pattern_narrows_timm(capsys: pytest.CaptureFixt
     some = models("convit*")
     assert set(some) - set(own) == {"convit_base", "convit_small", "convit_tiny"}
     assert "convit_small" in capsys.readouterr().out
+
+
+def test_every_detector_is_listed_with_what_it_was_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(DETECTORS) <= set(models())
+    said = " ".join(capsys.readouterr().out.split())
+    for name in DETECTORS:
+        row = said[said.index(f" {name} ", said.index("Detectors of anomalies")) :].split(maxsplit=1)[1]
+        category = getattr(DETECTORS[name], "category", "")
+        assert row.startswith("normal images " if category == "normal" else f"normal images, {category} anomalies")
+        assert (DETECTORS[name].__doc__ or "").split()[0] in row[:60], name

@@ -15,8 +15,8 @@ from deeplense.simulate import simulate
 MEGABYTE = 1 << 20
 
 
-def test_models_i_and_ii_are_shipped() -> None:
-    assert {"model_i@deeplense", "model_ii@deeplense"} <= set(shipped_runs())
+def test_models_i_ii_and_iii_are_shipped() -> None:
+    assert {"model_i@deeplense", "model_ii@deeplense", "model_iii@deeplense"} <= set(shipped_runs())
 
 
 @pytest.mark.parametrize("name", shipped_runs())

@@ -137,19 +137,22 @@ def recipes() -> list[str]:
 
 
 def models(pattern: str = "") -> list[str]:
-    """Return and print our architectures, the trained models we ship, and timm's that match a wildcard pattern.
+    """Return and print our architectures, our detectors of anomalies, the trained models we ship, and some of timm's.
 
     Parameters
     ----------
     pattern
-        A timm pattern such as 'convit*'; without one, timm's are only counted.
+        Wildcard pattern of timm's architectures, such as 'convit*'; without one, they are only counted.
     """
+    from deeplense.detectors.detector import DETECTORS
     from deeplense.models.backbone import MODELS
     from deeplense.models.timm_backbone import list_timm
 
     own = [(name, str(getattr(MODELS[name], "source", "")), _first_line(MODELS[name].__doc__)) for name in MODELS]
     timm = list_timm(pattern)
     table("Our architectures", ("--model-name", "--model-source", "what it is"), own, numbers=False)
+    strange = [(name, _seen(DETECTORS[name]), _first_line(DETECTORS[name].__doc__)) for name in DETECTORS]
+    table("Detectors of anomalies", ("--detector", "was shown", "how strange an image is"), strange, numbers=False)
     shipped = shipped_runs()
     cards = [(name, find_run(name).config()["dataset"]["name"]) for name in shipped]
     table("Trained models in this package", ("name", "trained on"), cards, numbers=False)
@@ -157,7 +160,7 @@ def models(pattern: str = "") -> list[str]:
         table(f"timm architectures like '{pattern}'", ("--model-name", "--model-source"), [(n, "timm") for n in timm])
     else:
         note(f"and {len(timm):,} architectures of timm: list some with, for example, deeplense models 'convit*'")
-    return [name for name, *_ in own] + shipped + (timm if pattern else [])
+    return [name for name, *_ in (*own, *strange)] + shipped + (timm if pattern else [])
 
 
 def _open(name: str) -> Dataset:
@@ -195,3 +198,9 @@ def _print_info(facts: dict[str, Any], names: Sequence[str]) -> None:
 
 def _first_line(text: str | None) -> str:
     return (text or "").strip().splitlines()[0]
+
+
+def _seen(detector: object) -> str:
+    """Return which images a detector is shown beside the normal ones."""
+    category = getattr(detector, "category", "")
+    return "normal images" if category == "normal" else f"normal images, {category} anomalies"

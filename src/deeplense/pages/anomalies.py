@@ -61,7 +61,7 @@ def section(run: DetectorRun, anchor: str) -> dict[str, Any]:
             "areas": run.areas,
             "texts": [
                 (shared["model"], known["category"]),
-                (shared["dataset"], f"{shared['n_train']} images, {shared['n_validation']} for p-values"),
+                (shared["dataset"], f"{shared['n_train']} images"),
             ],
             "n_normal": int(is_normal.sum()),
             "smallest": None if calibration is None else 1 / (calibration + 1),
