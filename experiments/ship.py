@@ -28,9 +28,9 @@ Images of {shape} (channels × height × width), as the recipe stores them, unsc
 | --- | --- | --- |
 {rows}
 
-Limits: every training image has the same macro lens, source shape, instrument and noise. On images of another survey,
-another lens, another scale or another unit the answers mean nothing, however sure they look; `deeplense predict` tells
-of such images in its column `unlike`.
+Limits: it knows this recipe alone, with its lenses, sources, instrument and noise. On images of another survey, other
+lenses, another scale or another unit the answers mean nothing, however sure they look; `deeplense predict` tells of
+such images in its column `unlike`.
 """
 
 

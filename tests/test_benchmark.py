@@ -27,6 +27,8 @@ from deeplense.core.files import claimed, sha256
 from deeplense.data.dataset import open_dataset
 from deeplense.recipes.draw import draw
 from deeplense.recipes.recipe import Sample, load_recipe, shipped_recipes
+from deeplense.suites.results import Results
+from deeplense.suites.suite import load_suite
 
 SUITE = """
 name = "tiny"
@@ -230,6 +232,138 @@ def test_noise_is_that_of_the_declared_factor(finished: tuple[Path, Path]) -> No
     assert spread[1] / spread[0] == pytest.approx(2, rel=1e-3), "the same random numbers"
 
 
+# ---- anomalies
+
+STRANGE = """
+name = "strange"
+description = "Detectors in a few seconds."
+[options]
+batch_size = 8
+[sizes.small]
+about = "Small."
+train = 16
+validation = 8
+test = 12
+epochs = 2
+seeds = 2
+[datasets.lenses]
+recipe = "recipe.toml"
+normal = "no_sub"
+[datasets.elsewhere]
+path = "somewhere/images"
+normal = "no_sub"
+methods = ["brightness", "discriminant"]
+[methods.brightness]
+detector = "brightness"
+seeds = 1
+[methods.autoencoder]
+detector = "autoencoder"
+[methods.discriminant]
+model_name = "global_statistics"
+reference = "Fisher"
+lr = 1e-2
+"""
+MARKS = (
+    *("auroc", "auroc_cdm", "auroc_axion", "auprc_at_1pct", "auprc_at_5pct"),
+    *("tpr_at_1pct_fpr", "tpr_at_0.1pct_fpr"),
+)
+
+
+@pytest.fixture(scope="module")
+def strange(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a suite of detectors and the folder in which it was run; to be read only."""
+    folder = tmp_path_factory.mktemp("strange")
+    suite = write_suite(folder, STRANGE)
+    return suite, run_suite(suite=str(suite), size="small", out=folder / "out", device="cpu")
+
+
+def test_detectors_and_classifiers_have_the_same_marks(strange: tuple[Path, Path]) -> None:
+    _, folder = strange
+    found = {method: row for (dataset, method), row in rows(folder).items() if dataset == "lenses"}
+    shown = {"brightness": "normal images only", "autoencoder": "normal images only", "discriminant": "labels"}
+    for method, row in found.items():
+        assert row["state"] == "done" and row["shown"] == shown[method] and row["reference"]
+        assert all(row[name + end] for name in MARKS for end in ("", "_low", "_high")), row
+        assert (int(row["n_train"]), int(row["n_test"])) == ((48 if method == "discriminant" else 16), 36)
+        assert int(row["parameters"]) > 0 and float(row["images_per_second"]) > 0 and float(row["train_seconds"]) >= 0
+    assert [found[method]["epochs"] for method in shown] == ["1", "2", "2"]
+    assert int(found["brightness"]["parameters"]) == 2, "mean and deviation, without the scores that calibrate it"
+    assert not (folder / "lenses" / "discriminant" / "config.json").is_file()
+
+
+def test_the_marks_of_several_seeds_are_their_mean(strange: tuple[Path, Path]) -> None:
+    _, folder = strange
+    found = rows(folder)["lenses", "autoencoder"]
+    runs = [folder / "lenses" / "autoencoder" / f"seed-{seed}" for seed in (0, 1)]
+    values = [json.loads((run / "metrics.json").read_text())["auroc"]["value"] for run in runs]
+    assert sha256(runs[0] / "model.safetensors") != sha256(runs[1] / "model.safetensors")
+    assert float(found["auroc"]) == pytest.approx(sum(values) / 2) and found["seeds"] == "2"
+    assert float(found["auroc_sd"]) == pytest.approx(abs(values[0] - values[1]) / 2**0.5)
+    assert rows(folder)["lenses", "brightness"]["seeds"] == "1"
+
+
+def test_images_that_are_not_there_are_the_reason_and_are_found_elsewhere(
+    strange: tuple[Path, Path], small_tree: Path, tmp_path: Path
+) -> None:
+    suite, folder = strange
+    row = rows(folder)["elsewhere", "brightness"]
+    assert row["state"] == "not run" and "there is nothing at" in row["reason"] and "somewhere/images" in row["reason"]
+    assert rows(folder)["elsewhere", "discriminant"]["reason"].startswith("seed 0: there is nothing at")
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "images").symlink_to(small_tree)
+    options = {"only": ["elsewhere", "brightness"], "data": tmp_path / "mine", "out": tmp_path / "out"}
+    found = rows(run_suite(suite=str(suite), size="small", device="cpu", **options))["elsewhere", "brightness"]
+    assert found["state"] == "done" and (found["n_train"], found["n_test"]) == ("24", "24")
+
+
+def test_the_page_of_anomalies_tells_the_protocol(strange: tuple[Path, Path]) -> None:
+    _, folder = strange
+    page = (folder / "index.html").read_text(encoding="utf-8")
+    for link in re.findall(r'href="([^"#]+)"', page):
+        assert (folder / unquote(link)).is_file(), link
+    for words in (
+        "The protocol",
+        "each class against no_sub",
+        "Student",
+        "normal images only, 2 seeds",
+        "TPR at 1 % FPR",
+    ):
+        assert words in page, words
+    assert "accuracy" not in page
+    assert page.count("data:image/svg+xml") == 1, "ROC curves where something is done"
+
+
+def test_the_terminal_table_of_anomalies_fits_80_columns(
+    strange: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    suite, folder = strange
+    again(suite, folder, list=True)
+    said = capsys.readouterr().out
+    assert "TPR at 1 % FPR" in said and "not run: there is nothing" in said
+    assert max(map(len, said.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "predictions.parquet", "benchmark.json"])
+def test_a_damaged_seed_is_judged_anew(name: str, strange: tuple[Path, Path], tmp_path: Path) -> None:
+    suite, folder = strange
+    shutil.copytree(suite.parent, tmp_path / "copy")
+    suite, folder = tmp_path / "copy" / "suite.toml", tmp_path / "copy" / "out" / folder.name
+    sound = rows(folder)["lenses", "discriminant"]
+    run = folder / "lenses" / "discriminant" / "seed-1"
+    weights = sha256(run / "model.safetensors")
+    (run / name).write_bytes(b"{")
+    found = Results(load_suite(str(suite))[0], str(suite), "small", folder).rows()
+    half = next(row for row in found if (row.name, row.method.name) == ("lenses", "discriminant"))
+    assert (half.state, half.reason, half.marks) == ("begun", "1 of 2 seeds", {})
+    again(suite, folder, only=["lenses"])
+    row = rows(folder)["lenses", "discriminant"]
+    assert {key: row[key] for key in row if key.startswith("au")} == {
+        key: sound[key] for key in sound if key.startswith("au")
+    }
+    assert sha256(run / "model.safetensors") == weights
+
+
 # ---- stopped, resumed, shared
 
 
@@ -368,7 +502,7 @@ def test_a_device_that_is_absent_is_the_reason(tmp_path: Path) -> None:
 
 
 def test_no_dead_knobs() -> None:
-    tested = {"suite", "size", "out", "only", "pretrained", "device", "list"}
+    tested = {"suite", "size", "out", "only", "pretrained", "data", "device", "list"}
     assert {field.name for field in dataclasses.fields(BenchmarkOptions)} == tested
 
 

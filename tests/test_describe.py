@@ -173,5 +173,5 @@ def test_every_detector_is_listed_with_what_it_was_shown(capsys: pytest.CaptureF
     for name in DETECTORS:
         row = said[said.index(f" {name} ", said.index("Detectors of anomalies")) :].split(maxsplit=1)[1]
         category = getattr(DETECTORS[name], "category", "")
-        assert row.startswith("normal images " if category == "normal" else f"normal images, {category} anomalies")
+        assert row.startswith("normal images " if category == "normal" else f"also {category} anomalies")
         assert (DETECTORS[name].__doc__ or "").split()[0] in row[:60], name

@@ -203,4 +203,4 @@ def _first_line(text: str | None) -> str:
 def _seen(detector: object) -> str:
     """Return which images a detector is shown beside the normal ones."""
     category = getattr(detector, "category", "")
-    return "normal images" if category == "normal" else f"normal images, {category} anomalies"
+    return "normal images" if category == "normal" else f"also {category} anomalies"

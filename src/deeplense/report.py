@@ -85,7 +85,7 @@ def _common_task(runs: Sequence[RunFolder]) -> str:
     tasks: dict[str, str] = {}
     for run in runs:
         task = run.config().get("task", "classify")
-        if task not in PAGES:
+        if not isinstance(task, str) or task not in PAGES:
             raise run.odd_config(f"the task {task!r}")
         tasks.setdefault(task, str(run.path))
     if len(tasks) > 1:

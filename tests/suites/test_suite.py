@@ -11,11 +11,14 @@ import pytest
 import timm
 
 from deeplense.core.errors import DeepLenseError, InvalidOption, UnknownName
+from deeplense.core.files import sha256
+from deeplense.detectors.detector import DETECTORS
 from deeplense.models.backbone import MODELS
 from deeplense.recipes.recipe import shipped_recipes
 from deeplense.suites.cell import Cell, cells_of
-from deeplense.suites.results import Results
+from deeplense.suites.results import Results, reference_of
 from deeplense.suites.suite import Data, Size, Suite, known_suites, load_suite
+from deeplense.train import train
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = {"reference": "someone"}
@@ -60,12 +63,16 @@ SIZE = {
     "validation": (7, lambda found: found[0].counts["validation"]),
     "test": (7, lambda found: found[0].counts["test"]),
     "precision": ("bf16", lambda found: found[0].options.precision),
+    "seeds": (7, lambda found: len({cell.folder for cell in found if cell.name == "a" and cell.method.name == "cnn"})),
     "datasets": (["b"], lambda found: [found[0].name] if {cell.name for cell in found} == {"b"} else None),
     "methods": (["cnn-wide"], lambda found: [found[0].method.name] if len(found) == 2 else None),
 }
 DATA = {
     "about": None,  # shown on the page
     "recipe": ("model_i", lambda found: found[0].images["recipe"]),
+    "path": None,  # in place of the recipe: see below
+    "normal": None,  # for detectors: see below
+    "options": ({"lr": 0.2}, lambda found: {"lr": found[0].options.lr}),
     "train": (7, lambda found: found[0].counts["train"]),
     "epochs_factor": (3, lambda found: found[0].options.epochs / 2),
     "noise": (2.0, lambda found: found[0].images["noise"]),
@@ -83,6 +90,40 @@ def test_no_dead_knobs(table: str, kind: type, knobs: dict[str, Any]) -> None:
             value, product = turned
             changed = SMALL[place] | {name: SMALL[place][name] | {knob: value}}
             assert product(cells(**{place: changed})) == value, knob
+
+
+STRANGE: dict[str, Any] = {
+    "datasets": {"a": {"path": "images", "normal": "sub", "options": {"crop": 50, "pca": {"symmetry": "d4"}}}},
+    "methods": {"pca": {"detector": "pca", "seeds": 1}, "flow": {"detector": "flow"}, "cnn": REFERENCE},
+    "options": {"batch_size": 32, "detect_anomalies": {"lr": 0.1}, "classify": {"optimizer": "sgd"}},
+    "sizes": {"one": {"about": "little", "epochs": 2, "precision": "bf16", "seeds": 3, "train": 50}},
+}
+
+
+def test_options_reach_the_methods_that_they_mean_something_to() -> None:
+    found = {cell.method.name: cell.options for cell in cells(**STRANGE)}
+    asked = {name: found[name].as_dict() for name in found}
+    assert {(one["crop"], one["batch_size"]) for one in asked.values()} == {(50, 32)}
+    shown = ("task", "detector", "normal", "lr", "optimizer", "precision", "symmetry")
+    assert [[asked[name][key] for key in shown] for name in ("pca", "flow", "cnn")] == [
+        ["detect_anomalies", "pca", "sub", 0.1, "adamw", "fp32", "d4"],
+        ["detect_anomalies", "flow", "sub", 0.1, "adamw", "fp32", "auto"],
+        ["classify", None, None, 1e-3, "sgd", "bf16", "auto"],
+    ]
+
+
+def test_each_seed_has_a_folder_and_what_is_not_random_one_run() -> None:
+    found = cells(**STRANGE)
+    assert [(str(cell.folder), cell.options.seed) for cell in found if cell.method.name != "flow"] == [
+        ("out/a/pca", 0),
+        *((f"out/a/cnn/seed-{seed}", seed) for seed in range(3)),
+    ]
+    assert str(found[1]) == "a × flow, seed 0" and str(found[0]) == "a × pca"
+
+
+def test_images_that_are_there_are_taken_as_they_are() -> None:
+    cell = cells(**STRANGE)[0]
+    assert cell.counts == {} and cell.images == {"path": "images"}
 
 
 def test_few_labels_are_never_more_than_the_size_has() -> None:
@@ -110,6 +151,19 @@ def test_few_labels_are_never_more_than_the_size_has() -> None:
         ({"methods": {"ours": REFERENCE | {"variants": ["wid"]}}}, "wide"),
         ({"options": {"dataset": "x"}}, "the same for all"),
         ({"sizs": {}}, "sizes"),
+        ({"datasets": {"a": {}}}, "neither of recipe and path"),
+        ({"datasets": {"a": {"recipe": "model_ii", "path": "images"}}}, "both of recipe and path"),
+        ({"datasets": {"a": {"path": "images", "noise": 2.0}}}, "from which other images can be simulated"),
+        ({"datasets": {"a": {"path": "images", "train": 5}}}, "from which other images can be simulated"),
+        ({"datasets": {"a": {"path": "images", "change": {"n_pixels": 3}}}}, "other images can be simulated"),
+        ({"datasets": {"a": {"recipe": "model_ii", "options": {"corp": 5}}}}, "crop"),
+        ({"datasets": {"a": {"recipe": "model_ii", "options": {"cnnn": {"crop": 5}}}}}, "task or method"),
+        ({"options": {"classif": {"lr": 1.0}}}, "task or method"),
+        ({"options": {"normal": "no_sub"}}, "the same for all"),
+        ({"methods": {"pca": {"detector": "pca"}}}, "no class is normal"),
+        ({"methods": {"ours": REFERENCE | {"seeds": 0}}}, "seeds"),
+        ({"methods": {"ours": REFERENCE | {"seeds": "x"}}}, "seeds"),
+        ({"sizes": {"one": {"about": "x", "epochs": 1, "seeds": 11}}}, "seeds"),
     ],
 )
 def test_what_cannot_be_is_refused_with_three_clauses(changed: dict[str, Any], words: str) -> None:
@@ -125,7 +179,7 @@ def test_a_file_that_is_no_suite(content: bytes, tmp_path: Path) -> None:
         load_suite(str(tmp_path / "suite.toml"))
 
 
-# ---- the suite that is part of the package
+# ---- the suites that are part of the package
 
 
 @pytest.fixture(scope="module")
@@ -133,16 +187,23 @@ def substructure() -> Suite:
     return load_suite("substructure")[0]
 
 
+@pytest.fixture(scope="module")
+def anomalies() -> Suite:
+    return load_suite("anomalies")[0]
+
+
 def test_the_suite_is_known_and_other_files_of_the_folder_are_not() -> None:
-    assert set(known_suites()) == {"substructure"}
+    assert set(known_suites()) == {"substructure", "anomalies"}
     with pytest.raises(UnknownName, match="substructure"):
         load_suite("sub_structure")
 
 
-def test_the_wheel_carries_the_suite() -> None:
+def test_the_wheel_carries_the_suites() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
-    assert build["force-include"] == {"experiments/substructure.toml": "deeplense/suites/substructure.toml"}
-    assert (ROOT / "experiments" / "substructure.toml").is_file()
+    assert build["force-include"] == {
+        f"experiments/{name}.toml": f"deeplense/suites/{name}.toml" for name in ("substructure", "anomalies")
+    }
+    assert all((ROOT / file).is_file() for file in build["force-include"])
 
 
 def test_every_architecture_and_recipe_it_names_exists(substructure: Suite) -> None:
@@ -152,9 +213,39 @@ def test_every_architecture_and_recipe_it_names_exists(substructure: Suite) -> N
     }
     assert {data.recipe for data in substructure.datasets.values()} <= set(shipped_recipes())
     for method in substructure.all_methods().values():
-        options = substructure.train_options(method, "full")
+        options = substructure.train_options(method, "full", (method.datasets or ("model_i",))[0])
         assert options.model_name == method.name.split("-")[0]
         assert options.model_name in known[options.model_source]
+
+
+def test_every_detector_is_compared_and_runs_once_where_it_draws_nothing(anomalies: Suite) -> None:
+    methods = anomalies.all_methods()
+    assert {method.options["detector"] for method in methods.values() if method.task != "classify"} == set(DETECTORS)
+    for name, method in methods.items():
+        if method.task == "classify":
+            assert MODELS[str(method.options["model_name"])] and method.seeds is None
+        else:
+            assert method.options["detector"] == name and reference_of(method)
+            assert (method.seeds == 1) == (not DETECTORS[name].learns), name  # type: ignore[attr-defined]
+
+
+def test_a_detector_that_learns_nothing_by_steps_does_not_depend_on_the_seed(small_set: Path, tmp_path: Path) -> None:
+    weights = set()
+    for seed in (0, 1):
+        for name in ("mean_image", "pca", "one_class_svm", "global_statistics", "brightness"):
+            options = {"task": "detect_anomalies", "detector": name, "seed": seed, "device": "cpu"}
+            run = train(dataset=str(small_set), out=tmp_path / f"{name}-{seed}", **options)
+            weights.add(sha256(run / "model.safetensors"))
+    assert len(weights) == 5
+
+
+@pytest.mark.parametrize("size", ["cpu", "full"])
+def test_floor_and_ceiling_stand_in_every_table_of_anomalies(size: str, anomalies: Suite) -> None:
+    found = names(cells_of(anomalies, size, Path()))
+    for name, data in anomalies.datasets.items():
+        methods = {method for dataset, method in found if dataset == name}
+        assert {"brightness", "global_statistics", "linear_discriminant", "residual_cnn"} <= methods
+        assert ("physical" in methods) == (data.normal == "no_sub")
 
 
 @pytest.mark.parametrize("size", ["smoke", "cpu", "full"])

@@ -13,6 +13,8 @@ from deeplense.data.transforms import Images
 from deeplense.detectors.detector import DETECTORS, Detector, Scores, empty_buffer
 from deeplense.metrics.anomalies import conformal_p_values
 
+LARGEST = torch.finfo(torch.float32).max
+
 
 class CalibratedDetector(nn.Module):
     """Images to scores and p-values.
@@ -42,7 +44,7 @@ class CalibratedDetector(nn.Module):
     def forward(self, images: Images) -> Float[Tensor, "B 2"]:
         """Return the score of each image, and its conformal p-value."""
         scores = self.detector.score(images).double().cpu()
-        scores = torch.where(scores.isfinite(), scores, torch.inf)  # what cannot be scored is as strange as can be
+        scores = scores.nan_to_num(nan=LARGEST).clamp(-LARGEST, LARGEST)  # what has no score is as strange as can be
         p_values = conformal_p_values(scores.numpy(), self.null.cpu().numpy())
         return torch.stack([scores, torch.from_numpy(p_values)], 1)
 

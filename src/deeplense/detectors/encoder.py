@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from deeplense.data.transforms import Images, symmetric_copies
 from deeplense.detectors.detector import Effort, Normals
-from deeplense.detectors.learning import learn, renew
+from deeplense.detectors.learning import learn, own_randomness, renew
 from deeplense.models.residual_cnn import WIDTHS, ResidualCNN
 
 MIDDLE = 4  # stages until the map of a quarter of the image's side
@@ -60,12 +60,9 @@ class Encoder(nn.Module):
             Name of the detector, for the notes.
         """
         width = WIDTHS[-1]
-        projector = nn.Sequential(
-            nn.Linear(width, PROJECTED, bias=False),
-            nn.BatchNorm1d(PROJECTED),
-            nn.ReLU(),
-            nn.Linear(PROJECTED, PROJECTED),
-        )
+        with own_randomness(effort.seed, "projector"):  # layers draw when they are made, from whatever stream there is
+            hidden = (nn.Linear(width, PROJECTED, bias=False), nn.BatchNorm1d(PROJECTED), nn.ReLU())
+            projector = nn.Sequential(*hidden, nn.Linear(PROJECTED, PROJECTED))
         both = nn.ModuleList([self.stages, projector])
         renew(both, effort.seed)
         noise = NOISE * noise_level(normals.sample(N_SAMPLE))
@@ -117,10 +114,8 @@ def whitening(features: Float[Tensor, "N P"]) -> tuple[Float[Tensor, " P"], Floa
     covariance = LedoitWolf().fit(((wide - mean) / scale).cpu().numpy()).covariance_
     values, vectors = torch.linalg.eigh(torch.from_numpy(covariance))
     matrix = (vectors / values.clamp(min=CONSTANT).sqrt()).to(scale) / scale[:, None]
-    return (
-        mean.float(),
-        matrix.float().contiguous(),
-    )  # a stored matrix is contiguous, and the other way rounds differently
+    # a stored matrix comes back contiguous, and the other way round products are rounded differently
+    return mean.float(), matrix.float().contiguous()
 
 
 def noise_level(images: Images) -> float:

@@ -140,11 +140,12 @@ class Flow(Detector):
 
         def loss(features: Images) -> Tensor:
             clean = features[:, :, 0, 0]
-            return self.flow(clean + JITTER * torch.randn(clean.shape).to(clean)).mean() / N_POOLED
+            value: Tensor = self.flow(clean + JITTER * torch.randn(clean.shape).to(clean)).mean() / N_POOLED
+            return value
 
         learn(self.flow, loss, rows, effort, "flow: density")
 
     def score(self, images: Images) -> Scores:
         """Return −log likelihood per feature."""
-        scores: Tensor = self.flow(torch.matmul(self.encoder.pooled(images) - self.mean, self.whitening))
-        return scores.div(N_POOLED)
+        scores: Tensor = self.flow((self.encoder.pooled(images) - self.mean) @ self.whitening)
+        return scores / N_POOLED

@@ -19,8 +19,6 @@ WIDTHS = (1.0, 2.0, 4.0, 6.0, 8.0)  # σ of the smoothing [pixels]: from a sharp
 BANDS = 6  # of the power spectrum
 MOST = 2048  # normal images that the statistics are learnt from: fits are slow, and more would not change them
 BATCH = 256
-QUANTILES = (0.15866, 0.5, 0.84134)  # those of a normal distribution at -1, 0 and 1 σ
-NARROWEST = 0.1  # of the spread in a pixel, in that of the median pixel: an empty corner may have none
 RIDGE = 1e-3  # of the covariance, relative: statistics of neighbouring widths are nearly the same
 MAP_WIDTH = 2.0
 TINY = 1e-12
@@ -28,14 +26,13 @@ TINY = 1e-12
 
 @DETECTORS.register("physical")
 class Physical(Detector):
-    """How far the residual of the smooth lens is from noise: χ², largest smoothed excess, power by scale.
+    """How far the smooth lens fitted to an image, and what it leaves of it, are from those of normal images.
 
-    What varies in the recipe (source, macro lens, exposure) is fitted to each image; where there is nothing else, and
-    the recipe is right, the residual is white noise of variance 1. What normal images leave in every pixel, middle and
-    spread, is taken off all the same: of a survey no recipe is quite right. Statistics of the residual are compared
-    with those of normal images: χ² per pixel, at several widths the mean square and the largest absolute value of the
-    smoothed residual, and its power spectrum, all as logarithms. The score is the squared Mahalanobis distance, so what
-    fits too well is strange, too.
+    What varies in the recipe (source, macro lens, exposure) is fitted to each image; where there is nothing else, the
+    residual is white noise of variance 1. Compared with normal images are χ² per pixel, at several widths the mean
+    square and the largest absolute value of the smoothed residual, and its power spectrum, all as logarithms; and the
+    fitted parameters: mass that a smooth lens can take over shows in them. The score is the logarithm of the squared
+    Mahalanobis distance, so what fits too well is strange, too.
 
     Parameters
     ----------
@@ -52,8 +49,6 @@ class Physical(Detector):
         "S. Vegetti, L. V. E. Koopmans, MNRAS 392, 945 (2009); the distance: P. C. Mahalanobis, Proc. Natl. Inst. Sci. "
         "India 2, 49 (1936)"
     )
-    offset: Tensor
-    spread: Tensor
     mean: Tensor
     whitening: Tensor
 
@@ -61,7 +56,7 @@ class Physical(Detector):
         super().__init__(image_shape)
         self.fitter = LensFitter(image_shape, recipe)
         self.widths = [width for width in WIDTHS if 8 * width <= image_shape[-1]]
-        for name in ("offset", "spread", "mean", "whitening"):
+        for name in ("mean", "whitening"):
             self.register_buffer(name, empty_buffer())
 
     def expect(self, n_images: int) -> None:
@@ -69,14 +64,8 @@ class Physical(Detector):
         self.fitter.expect(n_images)
 
     def fit(self, normals: Normals, effort: Effort) -> None:
-        """Learn how residuals and their statistics scatter over normal images."""
-        residual = self.fitter.fit(normals.sample(MOST)).residual
-        ordered = residual.sort(0).values
-        low, self.offset, high = (ordered[round(place * (len(ordered) - 1))] for place in QUANTILES)
-        spread = (high - low) / 2
-        self.spread = spread.clamp(min=NARROWEST * float(spread.median()) + TINY)
-        parts = torch.split((residual - self.offset) / self.spread, BATCH)
-        found = torch.cat([self._statistics(part) for part in parts]).double()
+        """Learn how the statistics scatter over normal images."""
+        found = torch.cat([self.statistics(part) for part in torch.split(normals.sample(MOST), BATCH)]).double()
         mean = found.mean(0)
         covariance = (found - mean).T @ (found - mean) / max(1, len(found) - 1)
         scale = covariance.diagonal().clamp(min=TINY).sqrt()
@@ -85,13 +74,13 @@ class Physical(Detector):
         self.mean, self.whitening = mean, vectors * values.clamp(min=RIDGE).rsqrt() / scale[:, None]
 
     def score(self, images: Images) -> Scores:
-        """Return the squared distance of the statistics from those of normal images."""
-        statistics = self._statistics(self.residual(images)).double()
-        return ((statistics - self.mean) @ self.whitening).square().sum(1)
+        """Return the logarithm of the squared distance from normal images."""
+        distance = ((self.statistics(images).double() - self.mean) @ self.whitening).square().sum(1)
+        return torch.log(distance + TINY)
 
     def map(self, images: Images) -> Float[Tensor, "B 1 H W"]:
         """Return the smoothed residual, in units of its noise; of several bands the one farthest from 0."""
-        smooth = _smoothed(self.residual(images), MAP_WIDTH)
+        smooth = _smoothed(self.fitter.fit(images).residual, MAP_WIDTH)
         strongest = smooth.abs().argmax(1, keepdim=True)
         return smooth.gather(1, strongest)
 
@@ -99,16 +88,15 @@ class Physical(Detector):
         """Return χ² per pixel of the smooth lens."""
         return self.fitter.fit(images).residual.square().mean((1, 2, 3))
 
-    def residual(self, images: Images) -> Images:
-        """Return what the smooth lens leaves, in units of what normal images leave in the same pixel."""
-        return (self.fitter.fit(images).residual - self.offset) / self.spread
-
-    def _statistics(self, residual: Images) -> Float[Tensor, "B S"]:
-        found = [residual.square().mean((1, 2, 3))]
+    def statistics(self, images: Images) -> Float[Tensor, "B S"]:
+        """Return the statistics of the residuals, and the fitted parameters."""
+        fitted = self.fitter.fit(images)
+        found = [fitted.residual.square().mean((1, 2, 3))]
         for width in self.widths:
-            smooth = _smoothed(residual, width)
+            smooth = _smoothed(fitted.residual, width)
             found += [smooth.square().mean((1, 2, 3)), smooth.abs().amax((1, 2, 3))]
-        return torch.log(torch.cat([torch.stack(found, 1), _spectrum(residual)], 1) + TINY)
+        logarithms = torch.log(torch.cat([torch.stack(found, 1), _spectrum(fitted.residual)], 1) + TINY)
+        return torch.cat([logarithms, fitted.theta], 1)
 
 
 def _smoothed(residual: Images, width: float) -> Images:

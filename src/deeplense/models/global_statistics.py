@@ -85,7 +85,8 @@ class GlobalStatistics(Backbone):
         correlation = covariance / deviation / deviation[:, None]
         identity = torch.eye(len(deviation)).to(deviation)
         inverse = torch.linalg.inv((1 - SHRINKAGE) * correlation + SHRINKAGE * identity)
-        return torch.linalg.cholesky(inverse) / deviation[:, None]
+        root: Tensor = torch.linalg.cholesky(inverse)
+        return root / deviation[:, None]
 
 
 def statistics(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 9"]:

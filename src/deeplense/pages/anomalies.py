@@ -127,7 +127,7 @@ def _shown(images: Sequence[StrangeImage]) -> list[tuple[str, dict[str, str] | N
             )
             for image in members
         ]
-        drawn.append((KINDS.get(kind, kind), colours and _scale(colours), rows))
+        drawn.append((KINDS.get(kind, kind), None if colours is None else _scale(colours), rows))
     return drawn
 
 

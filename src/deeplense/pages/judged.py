@@ -19,7 +19,7 @@ from safetensors.numpy import load_file
 from deeplense.core.errors import CorruptFile, DeepLenseError, MissingFile
 from deeplense.core.files import read_json
 from deeplense.core.run_folder import RunFolder
-from deeplense.metrics.classification import Floats, Integers, require_every_class
+from deeplense.metrics.classification import Floats, require_every_class
 from deeplense.metrics.intervals import Interval
 from deeplense.metrics.sensitivity import SensitivityBin
 
@@ -115,9 +115,7 @@ def read_judged(
     CorruptFile
         When a file is not what `train` or `evaluate` writes.
     """
-    labels, history = read_labels(folder), folder.history()
-    if not all(isinstance(record, dict) for record in history):
-        raise CorruptFile(folder.path / "history.json", "not a list of records", "one record of numbers per epoch")
+    labels, history = read_labels(folder), _history(folder)
     own = _marks(folder, marks)
     others = [RunFolder(path.parent) for path in sorted(folder.path.glob("*/metrics.json"))]
     ids, answers, targets = _predictions(folder, labels, columns, check)
@@ -125,7 +123,7 @@ def read_judged(
         folder=folder,
         config=folder.config(),
         labels=labels,
-        history=[{name: number for name, number in record.items() if _is_number(number)} for record in history],
+        history=history,
         marks=own,
         elsewhere={other.id: _marks(other, marks) for other in others},
         ids=ids,
@@ -168,6 +166,13 @@ def unsound(path: Path, found: str, expected: str) -> CorruptFile:
     return CorruptFile(path, found, expected, f"write it anew: `deeplense evaluate {path.parent}`")
 
 
+def _history(folder: RunFolder) -> list[dict[str, float]]:
+    history = folder.history()
+    if not all(isinstance(record, dict) for record in history):
+        raise CorruptFile(folder.path / "history.json", "not a list of records", "one record of numbers per epoch")
+    return [{name: number for name, number in record.items() if _is_number(number)} for record in history]
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
@@ -192,7 +197,7 @@ def _interval(mark: Mapping[str, float]) -> Interval:
 
 def _predictions(
     folder: RunFolder, labels: Sequence[str], columns: Sequence[str], check: Callable[[Any, Any], object]
-) -> tuple[tuple[str, ...], NDArray[np.float32], Integers]:
+) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.int64]]:
     path = folder.predictions
     if not path.is_file():
         raise MissingFile(

@@ -128,6 +128,8 @@ def number(value: float, digits: int = 4) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time as hours, minutes and seconds."""
+    if 0 < seconds < 0.5:
+        return "< 1 s"
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

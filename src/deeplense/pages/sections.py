@@ -54,7 +54,7 @@ def section(run: EvaluatedRun, anchor: str, groups: Sequence[Group] | None = Non
         "temperature": run.temperature,
         "calibration": [(title, run.marks[name]) for name, title in CALIBRATION.items() if name in run.marks],
         "attribution": None if groups is None else _attribution(groups),
-        "mistakes": run.mistakes and [(mistake, _thumbnail(mistake)) for mistake in run.mistakes],
+        "mistakes": None if run.mistakes is None else [(mistake, _thumbnail(mistake)) for mistake in run.mistakes],
     }
 
 

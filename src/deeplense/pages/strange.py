@@ -70,7 +70,7 @@ class DetectorRun(JudgedRun):
     @property
     def is_normal(self) -> NDArray[np.bool_]:
         """[N] which images are normal."""
-        return self.targets == self.labels.index(self.normal)
+        return np.asarray(self.targets == self.labels.index(self.normal))
 
     @property
     def areas(self) -> dict[str, str]:

@@ -29,7 +29,7 @@ LAST = (
     "images_per_second", "devices", "reference", "command", "created", "deeplense_version", "git_commit",
 )  # fmt: skip
 SHORT = 40  # letters of a reason in the terminal
-SHOWN = {"normal": "normal images", "simulated": "simulated anomalies", "labelled": "labels"}
+SHOWN = {"normal": "normal images only", "simulated": "simulated anomalies", "labelled": "labels"}
 
 
 @dataclass(frozen=True)
@@ -117,13 +117,11 @@ class Row:
             return {}
         found = [facts_of(one) for one in self.outcomes]
         means = {
-            key: round(statistics.fmean(values), 1)
+            key: round(statistics.fmean(facts[key] for facts in found), 1)
             for key in ("train_seconds", "images_per_second")
-            if all(isinstance(value := facts[key], float) for facts in found)
-            and (values := [facts[key] for facts in found])
         }
-        n_test = {"n_test": self.marks[self.primary].n, "seeds": self.seeds}
-        return found[0] | means | n_test | {"shown": SHOWN[category_of(self.method)]}
+        counts = {"n_test": self.marks[self.primary].n, "seeds": self.seeds}
+        return found[0] | means | counts | {"shown": SHOWN[category_of(self.method)]}
 
 
 @dataclass(frozen=True)
@@ -185,10 +183,9 @@ class Results:
         gone = f"size {self.size} does not take it"
         for name, methods in self.left_out().items():
             lines += [self._head(name, method) | {"state": "left out", "reason": gone} for method in methods]
-        primary = ("auroc",) if any(data.normal for data in self.suite.datasets.values()) else ()
-        if not all(data.normal for data in self.suite.datasets.values()):
-            primary += ("auroc_macro", "accuracy")
-        always = [name + end for name in primary for end in ("", "_low", "_high")]
+        normal = [data.normal for data in self.suite.datasets.values()]
+        names = ["auroc"] * any(normal) + ["auroc_macro", "accuracy"] * (not all(normal))
+        always = [name + end for name in names for end in ("", "_low", "_high")]
         columns = dict.fromkeys([*FIRST, *always, *(key for row in lines for key in row if key not in LAST), *LAST])
         text = io.StringIO()
         writer = csv.DictWriter(text, list(columns), restval="", lineterminator="\n")

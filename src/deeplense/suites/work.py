@@ -18,8 +18,14 @@ from deeplense.evaluate import evaluate
 from deeplense.report import report
 from deeplense.simulate import simulate
 from deeplense.suites.cell import (
-    Cell, has_own_marks, one_line, outcome, read_record, require_same_options, write_record,
-)  # fmt: skip
+    Cell,
+    has_own_marks,
+    one_line,
+    outcome,
+    read_record,
+    require_same_options,
+    write_record,
+)
 from deeplense.suites.derived import recipe_for
 from deeplense.suites.judged import marks_against, read_run
 from deeplense.train import train
