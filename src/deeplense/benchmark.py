@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from deeplense.suites.results import Results, Row
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+SHARE = 0.05  # of the time, at most, goes into showing what is done so far
 
 
 @dataclass(frozen=True)
@@ -121,10 +124,14 @@ def _chosen(results: Results, only: Sequence[str]) -> list[Cell]:
 
 
 def _run(results: Results, cells: Sequence[Cell], base: Path, options: BenchmarkOptions) -> None:
-    """Run what is missing, cell by cell; those that another process holds are left to it."""
+    """Run what is missing, cell by cell; those that another process holds are left to it.
+
+    In between the table is made anew, as often as takes no more than a small share of the time.
+    """
     from deeplense.suites.cell import outcome
     from deeplense.suites.work import Workshop
 
+    written, cost = -math.inf, 0.0
     workshop = Workshop(results.folder, base, options.device, options.pretrained, options.data)
     for place, cell in enumerate(cells, 1):
         if outcome(cell).state == "done":
@@ -135,7 +142,9 @@ def _run(results: Results, cells: Sequence[Cell], base: Path, options: Benchmark
             elif outcome(cell).state != "done":  # another process may have finished it meanwhile
                 note(f"cell {place} of {len(cells)}: {cell}")
                 workshop.run(cell)
-                results.write()
+                if (begin := time.monotonic()) - written > cost / SHARE:
+                    results.write()
+                    written, cost = time.monotonic(), time.monotonic() - begin
 
 
 def _cuda_devices() -> list[str]:
