@@ -27,7 +27,7 @@ def rows_of(run: RunFolder) -> list[dict[str, str]]:
         "run": config["run_id"],
         "dataset": config["dataset"]["name"],
         "model": config["model"]["name"],
-        "parameters": config["model"]["parameters"],
+        "parameters": config["model"].get("parameters", ""),
         "n_train": config["dataset"]["n_train"],
         "epochs": len(history),
         "training_seconds": round(sum(record["seconds"] for record in history)),
@@ -40,25 +40,46 @@ def rows_of(run: RunFolder) -> list[dict[str, str]]:
 
 
 def readme_table(rows: list[dict[str, str]]) -> str:
-    """Return the README's table: one line per run, its macro AUROC and accuracy with 95 % intervals."""
-    lines = [
-        "| dataset | model | training images, epochs, seconds | AUROC macro | accuracy | test images | command |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for run in dict.fromkeys(row["run"] for row in rows):
-        marks = {row["mark"]: row for row in rows if row["run"] == run}
-        row = marks["accuracy"]
-        cells = [
-            row["dataset"],
-            f"{row['model']}, {int(row['parameters']):,} parameters",
-            f"{int(row['n_train']):,}, {row['epochs']}, {row['training_seconds']}",
-            _interval(marks["auroc_macro"]),
-            _interval(row),
-            f"{int(row['n']):,}",
-            f"`{row['command']}`",
-        ]
-        lines.append("| " + " | ".join(cells) + " |")
+    """Return the README's tables: one line per run, of classifiers and of detectors, with 95 % intervals."""
+    marks: dict[str, dict[str, dict[str, str]]] = {}
+    for row in rows:
+        marks.setdefault(row["run"], {})[row["mark"]] = row
+    classifiers = [_classifier(found) for found in marks.values() if "accuracy" in found]
+    detectors = [_detector(found) for found in marks.values() if "accuracy" not in found]
+    lines = _lines(
+        ("dataset", "model", "training images, epochs, seconds", "AUROC macro", "accuracy", "test images", "command"),
+        classifiers,
+    )
+    if detectors:
+        lines += ["", "Detectors of anomalies, fitted to images without substructure alone:", ""]
+        lines += _lines(
+            ("dataset", "detector", "normal images", "AUROC", "TPR at 1 % FPR", "test images", "command"), detectors
+        )
     return "\n".join(lines)
+
+
+def _classifier(marks: dict[str, dict[str, str]]) -> list[str]:
+    row = marks["accuracy"]
+    return [
+        row["dataset"],
+        f"{row['model']}, {int(row['parameters']):,} parameters",
+        f"{int(row['n_train']):,}, {row['epochs']}, {row['training_seconds']}",
+        _interval(marks["auroc_macro"]),
+        _interval(row),
+        f"{int(row['n']):,}",
+        f"`{row['command']}`",
+    ]
+
+
+def _detector(marks: dict[str, dict[str, str]]) -> list[str]:
+    row = marks["auroc"]
+    found = [_interval(marks[name]) for name in ("auroc", "tpr_at_1pct_fpr")]
+    n_train, n = (f"{int(row[name]):,}" for name in ("n_train", "n"))
+    return [row["dataset"], row["model"], n_train, *found, n, f"`{row['command']}`"]
+
+
+def _lines(titles: tuple[str, ...], rows: list[list[str]]) -> list[str]:
+    return ["| " + " | ".join(cells) + " |" for cells in (titles, ["---"] * len(titles), *rows)]
 
 
 def with_table(text: str, table: str) -> str:
