@@ -21,10 +21,11 @@ from deeplense.core.files import sha256
 from deeplense.core.run_folder import RunFolder
 from deeplense.data.dataset import open_dataset
 from deeplense.data.loader import Loader
-from deeplense.evaluate import N_MISTAKES, EvaluateOptions, evaluate
+from deeplense.evaluate import EvaluateOptions, evaluate
 from deeplense.metrics.calibration import ece
 from deeplense.metrics.temperature import fit_temperature, logits_of, tempered
 from deeplense.recipes.recipe import shipped_recipes
+from deeplense.tasks.classify import N_MISTAKES
 from deeplense.train import train
 
 LABELS = ("no_sub", "cdm", "axion")
