@@ -22,7 +22,7 @@ def seen(parts: list[torch.Tensor]) -> GlobalStatistics:
 def test_mean_and_covariance_are_those_of_all_images_seen() -> None:
     every = images(50)
     found, model = statistics(every), seen(list(every.split(7)))
-    assert torch.allclose(model.mean, found.mean(0))
+    assert torch.allclose(model.running_mean, found.mean(0))
     assert torch.allclose(model.moments / (model.n_seen - 1), found.T.cov())
 
 

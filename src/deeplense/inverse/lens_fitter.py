@@ -17,8 +17,8 @@ from deeplense.inverse.smooth_lens import Images, SmoothLens, Theta
 from deeplense.recipes.recipe import Recipe
 
 AT_ONCE, ON_GPU = 32, 256  # images worked on together, on the processor (whose cache they fit) and elsewhere
-WORTH_COMPILING = 10_000  # images
 FREE = 5  # parameters from which a lens model counts as free
+WORTH_COMPILING, WORTH_COMPILING_FREE = 10_000, 1_000  # images: it takes a minute or two
 BANK, BANK_FREE = 512, 4096  # lenses to start from
 STEPS, STEPS_FREE = 2, 3  # more change χ² per pixel by less than 0.01
 
@@ -57,10 +57,11 @@ class LensFitter:
         self.imaging = ConvergenceMap(width, pixel_scale, known.lens.deflection_scale)
         free = len(self.lens.names) >= FREE
         self.bank, self.steps = Bank(self.lens, BANK_FREE if free else BANK), STEPS_FREE if free else STEPS
+        self.worth_compiling = WORTH_COMPILING_FREE if free else WORTH_COMPILING
 
     def expect(self, n_images: int) -> None:
         """Compile the fit where so many images are worth it; what is compiled stays so."""
-        if not self.lens.run.compiled and n_images >= WORTH_COMPILING and can_compile():
+        if not self.lens.run.compiled and n_images >= self.worth_compiling and can_compile():
             self.lens.run = Runner(True)
 
     def fit(self, images: Images) -> Fit:

@@ -43,22 +43,26 @@ class GlobalStatistics(Backbone):
     source: ClassVar[ModelSource] = "deeplense"
     raw: ClassVar[bool] = True
     n_seen: Tensor
-    mean: Tensor
+    running_mean: Tensor
     moments: Tensor
 
     def __init__(self, image_shape: tuple[int, int, int]) -> None:
         super().__init__()
         n = len(STATISTICS)
-        for name, value in {"n_seen": torch.zeros(()), "mean": torch.zeros(n), "moments": torch.zeros(n, n)}.items():
+        for name, value in {
+            "n_seen": torch.zeros(()),
+            "running_mean": torch.zeros(n),
+            "moments": torch.zeros(n, n),
+        }.items():
             self.register_buffer(name, value.double())  # of numbers of any unit
         self.num_features = self.num_pooled = n
 
     def forward_features(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B D"]:
         """Return the whitened statistics."""
-        found = statistics(images).to(self.mean)
+        found = statistics(images).to(self.running_mean)
         if self.training:
             self._see(found.detach())
-        return ((found - self.mean) @ self._whitening()).float()
+        return ((found - self.running_mean) @ self._whitening()).float()
 
     def pooled(self, features: Float[Tensor, "B D"]) -> Float[Tensor, "B D"]:
         """Return them as they are."""
@@ -67,20 +71,20 @@ class GlobalStatistics(Backbone):
     def _see(self, found: Float[Tensor, "B D"]) -> None:
         """Take images into the mean and the sums of products about it (Chan, Golub & LeVeque 1983)."""
         n = self.n_seen + len(found)
-        away = found.mean(0) - self.mean
+        away = found.mean(0) - self.running_mean
         about = found - found.mean(0)
         self.moments += about.T @ about + torch.outer(away, away) * (self.n_seen * len(found) / n)
-        self.mean += away * (len(found) / n)
+        self.running_mean += away * (len(found) / n)
         self.n_seen.copy_(n)
 
     def _whitening(self) -> Float[Tensor, "D D"]:
         """Return the matrix that makes the statistics uncorrelated and of unit variance."""
         if self.n_seen < 2:
-            return torch.eye(len(self.mean)).to(self.mean)
+            return torch.eye(len(self.running_mean)).to(self.running_mean)
         covariance = self.moments / (self.n_seen - 1)
         deviation = covariance.diagonal().sqrt()
         # One that never varies says nothing, unless it does so one day: its unit is then its own size.
-        deviation = torch.where(deviation > 1e-9 * self.mean.abs(), deviation, self.mean.abs())
+        deviation = torch.where(deviation > 1e-9 * self.running_mean.abs(), deviation, self.running_mean.abs())
         deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
         correlation = covariance / deviation / deviation[:, None]
         identity = torch.eye(len(deviation)).to(deviation)
