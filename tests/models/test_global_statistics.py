@@ -48,10 +48,3 @@ def test_judging_changes_nothing_and_a_reload_answers_the_same() -> None:
 def test_images_that_are_all_alike_give_numbers() -> None:
     model = seen([torch.zeros(3, 2, 12, 15)])
     assert bool(model.forward_features(images(2)).isfinite().all())
-
-
-def test_the_statistics_are_those_of_the_detector() -> None:
-    from deeplense.detectors import global_statistics as detector
-
-    assert detector.STATISTICS == STATISTICS
-    assert torch.equal(detector.statistics(images(20)), statistics(images(20)))
