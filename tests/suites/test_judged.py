@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,10 @@ from deeplense.suites.judged import curves_of, marks_against, over_seeds, read_r
 
 
 @pytest.fixture(scope="module")
-def run(small_run: Path) -> EvaluatedRun:
-    evaluate(run_id=str(small_run), device="cpu")
-    found = read_run(RunFolder(small_run), "classify")
+def run(small_run: Path, tmp_path_factory: pytest.TempPathFactory) -> EvaluatedRun:
+    copy = Path(shutil.copytree(small_run, tmp_path_factory.mktemp("judged") / "run"))
+    evaluate(run_id=str(copy), device="cpu")
+    found = read_run(RunFolder(copy), "classify")
     assert isinstance(found, EvaluatedRun)
     return found
 
