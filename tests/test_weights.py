@@ -15,8 +15,9 @@ from deeplense.simulate import simulate
 MEGABYTE = 1 << 20
 
 
-def test_models_i_ii_and_iii_are_shipped() -> None:
-    assert {"model_i@deeplense", "model_ii@deeplense", "model_iii@deeplense"} <= set(shipped_runs())
+def test_models_i_ii_iii_and_the_common_test_are_shipped() -> None:
+    names = ("model_i", "model_ii", "model_iii", "common_test")
+    assert {f"{name}@deeplense" for name in names} <= set(shipped_runs())
 
 
 @pytest.mark.parametrize("name", shipped_runs())
