@@ -27,7 +27,7 @@ CENTRE = 3  # pixels from the middle within which a lens's light peaks
 N_STEPS = 32  # along the ray from the centre to a pixel
 
 # Perturbers, in pixels: what they change is from a fifth of the noise of an image to twice as much as it. With weaker
-# ones (up to 2 pixels) the network learnt the marks of JPEG instead.
+# ones (up to 2 pixels) the network learnt the marks of JPEG; whether it does not with these is not measured (LOG.md).
 N_MASSES = 20
 VOIDS = 0.25  # this part of the blobs is less mass than the smooth lens has: else all that shrinks a ring seems normal
 RADIUS = (0.5, 3.0)  # Einstein radius of one blob, log-uniform
