@@ -129,6 +129,8 @@ def _calibration(model: TrainedModel, images: Loader, batch_size: int) -> dict[s
     """Return the temperature of a run, fitted on the validation split of the dataset that it is judged on."""
     from deeplense.data.loader import Loader
 
+    if not model.task.has_temperature:
+        return {}
     if "validation" not in images.dataset.splits_of(model.fold):
         note(f"{images.dataset.path} has no validation split: no temperature is fitted")
         return {}

@@ -410,7 +410,7 @@ def _recipe(name: str, physical: bool, options: TrainOptions, dataset: Dataset) 
     Raises
     ------
     InvalidOption
-        When one is asked for, but the model has no use for it; when there is none, but it needs one.
+        When one is asked for, but the model has no use for it.
     """
     from deeplense.recipes.recipe import load_recipe
 
@@ -422,14 +422,7 @@ def _recipe(name: str, physical: bool, options: TrainOptions, dataset: Dataset) 
         return None
     if options.lens_recipe is not None:
         return load_recipe(options.lens_recipe).as_dict()
-    known: dict[str, Any] | None = getattr(dataset, "manifest", {}).get("recipe")
-    if known is None:
-        raise InvalidOption(
-            f"{name} without a recipe: this dataset does not say what it was simulated from",
-            "the recipe whose smooth lens is fitted",
-            "add --lens-recipe, e.g. --lens-recipe model_i",
-        )
-    return known
+    return getattr(dataset, "manifest", {}).get("recipe")
 
 
 def _images(options: TrainOptions) -> tuple[Loader, Loader]:

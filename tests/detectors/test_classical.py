@@ -12,10 +12,10 @@ from deeplense.core.errors import InvalidDataset
 from deeplense.data.loader import Loader
 from deeplense.data.transforms import Normalisation
 from deeplense.detectors.detector import DETECTORS, Effort, Normals
-from deeplense.detectors.global_statistics import STATISTICS, statistics
 from deeplense.detectors.mean_image import floored
 from deeplense.detectors.pca import pooled, pooled_sample, pooling, principal_components
 from deeplense.metrics.ranking import auroc
+from deeplense.models.global_statistics import STATISTICS, statistics
 
 EFFORT = Effort(epochs=1, batch_size=16, lr=1e-3, seed=0)
 CLASSICAL = ["brightness", "global_statistics", "mean_image", "one_class_svm", "pca"]
@@ -188,7 +188,7 @@ def test_global_statistics_do_not_fail_on_images_without_light():
 
 
 def test_the_distance_is_that_of_the_covariance(monkeypatch):
-    monkeypatch.setattr("deeplense.detectors.global_statistics.SHRINKAGE", 0.0)
+    monkeypatch.setattr("deeplense.models.global_statistics.SHRINKAGE", 0.0)
     given = normals(400)
     detector = fitted("global_statistics", given)
     fresh = images_of(normals(30, seed=1))

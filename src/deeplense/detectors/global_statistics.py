@@ -7,7 +7,7 @@ from torch import Tensor
 
 from deeplense.data.transforms import Images
 from deeplense.detectors.detector import DETECTORS, Detector, Effort, Normals, Scores, empty_buffer
-from deeplense.models.global_statistics import SHRINKAGE, STATISTICS, statistics
+from deeplense.models.global_statistics import statistics, whitening
 
 BATCH = 256
 
@@ -39,16 +39,9 @@ class GlobalStatistics(Detector):
         """Take the mean and the covariance of the statistics; the correlations are shrunk by 1 %."""
         found = torch.cat([statistics(images) for images in normals.in_order(BATCH)])
         centre = found.mean(0)
-        deviation = ((found - centre).square().sum(0) / max(1, len(found) - 1)).sqrt()
-        # One that never varies says nothing, unless it does so one day: its unit is then its own size.
-        deviation = torch.where(deviation > 1e-9 * centre.abs(), deviation, centre.abs())
-        deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
-        scaled = (found - centre) / deviation
-        correlation = scaled.T @ scaled / max(1, len(found) - 1)
-        correlation = (1 - SHRINKAGE) * correlation + SHRINKAGE * torch.eye(len(STATISTICS), dtype=torch.float64)
-        root = torch.linalg.cholesky(torch.linalg.inv(correlation))
+        covariance = (found - centre).T @ (found - centre) / max(1, len(found) - 1)
         self.centre = centre.float().to(normals.device)
-        self.whitening = (root / deviation[:, None]).float().to(normals.device)
+        self.whitening = whitening(centre, covariance).float().to(normals.device)
 
     def score(self, images: Images) -> Scores:
         """Return the squared distance."""

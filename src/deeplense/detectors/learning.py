@@ -135,5 +135,5 @@ def _check(loss: float, what: str, epoch: int) -> None:
         raise Diverged(
             f"the loss of {what} in epoch {epoch + 1} is {loss}",
             "a finite loss",
-            "lower --lr, or choose another --normalization",
+            "lower --lr, or choose another --normalise",
         )

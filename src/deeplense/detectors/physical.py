@@ -52,7 +52,7 @@ class Physical(Detector):
     mean: Tensor
     whitening: Tensor
 
-    def __init__(self, image_shape: tuple[int, int, int], recipe: Mapping[str, Any]) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], recipe: Mapping[str, Any] | None) -> None:
         super().__init__(image_shape)
         self.fitter = LensFitter(image_shape, recipe)
         self.widths = [width for width in WIDTHS if 8 * width <= image_shape[-1]]

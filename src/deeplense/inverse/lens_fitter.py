@@ -36,10 +36,16 @@ class LensFitter:
     Raises
     ------
     InvalidOption
-        When the images are not square, or have not as many bands as the recipe.
+        When there is no recipe, or the images are not square, or have not as many bands as the recipe.
     """
 
-    def __init__(self, image_shape: tuple[int, int, int], recipe: Mapping[str, Any]) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], recipe: Mapping[str, Any] | None) -> None:
+        if recipe is None:
+            raise InvalidOption(
+                "a lens model without a recipe: this dataset does not say what it was simulated from",
+                "the recipe whose smooth lens is fitted",
+                "add --lens-recipe, e.g. --lens-recipe model_i",
+            )
         channels, height, width = image_shape
         if height != width:
             raise InvalidOption(

@@ -81,16 +81,20 @@ class GlobalStatistics(Backbone):
         """Return the matrix that makes the statistics uncorrelated and of unit variance."""
         if self.n_seen < 2:
             return torch.eye(len(self.running_mean)).to(self.running_mean)
-        covariance = self.moments / (self.n_seen - 1)
-        deviation = covariance.diagonal().sqrt()
-        # One that never varies says nothing, unless it does so one day: its unit is then its own size.
-        deviation = torch.where(deviation > 1e-9 * self.running_mean.abs(), deviation, self.running_mean.abs())
-        deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
-        correlation = covariance / deviation / deviation[:, None]
-        identity = torch.eye(len(deviation)).to(deviation)
-        inverse = torch.linalg.inv((1 - SHRINKAGE) * correlation + SHRINKAGE * identity)
-        root: Tensor = torch.linalg.cholesky(inverse)
-        return root / deviation[:, None]
+        return whitening(self.running_mean, self.moments / (self.n_seen - 1))
+
+
+def whitening(mean: Float[Tensor, " D"], covariance: Float[Tensor, "D D"]) -> Float[Tensor, "D D"]:
+    """Return the matrix that makes numbers of any unit uncorrelated and of unit variance; correlations are shrunk."""
+    deviation = covariance.diagonal().sqrt()
+    # One that never varies says nothing, unless it does so one day: its unit is then its own size.
+    deviation = torch.where(deviation > 1e-9 * mean.abs(), deviation, mean.abs())
+    deviation = torch.where(deviation > 0, deviation, torch.ones_like(deviation))
+    correlation = covariance / deviation / deviation[:, None]
+    identity = torch.eye(len(deviation)).to(deviation)
+    inverse = torch.linalg.inv((1 - SHRINKAGE) * correlation + SHRINKAGE * identity)
+    root: Tensor = torch.linalg.cholesky(inverse)
+    return root / deviation[:, None]
 
 
 def statistics(images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B 9"]:

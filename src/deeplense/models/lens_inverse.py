@@ -40,7 +40,7 @@ class LensInverse(Backbone):
     raw: ClassVar[bool] = True
     physical: ClassVar[bool] = True
 
-    def __init__(self, image_shape: tuple[int, int, int], recipe: Mapping[str, Any]) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], recipe: Mapping[str, Any] | None) -> None:
         super().__init__()
         channels, height, width = image_shape
         self.fitter = LensFitter(image_shape, recipe)
@@ -99,7 +99,7 @@ class AmortisedLensInverse(LensInverse):
     middle: Tensor
     spread: Tensor
 
-    def __init__(self, image_shape: tuple[int, int, int], recipe: Mapping[str, Any]) -> None:
+    def __init__(self, image_shape: tuple[int, int, int], recipe: Mapping[str, Any] | None) -> None:
         super().__init__(image_shape, recipe)
         bank = self.fitter.bank
         goal = bank.relative(bank.theta, bank.coarse)

@@ -185,7 +185,7 @@ def _backbone(
         return TimmBackbone(name, image_shape, start)
     if extractor is not None:
         return MODELS[name](image_shape, extractor, start)
-    return _physical(name, image_shape, choice.recipe) if is_physical(name) else MODELS[name](image_shape)
+    return MODELS[name](image_shape, choice.recipe) if is_physical(name) else MODELS[name](image_shape)
 
 
 def _head(choice: ModelChoice, num_pooled: int, n_out: int) -> nn.Module:
@@ -202,16 +202,6 @@ def _head(choice: ModelChoice, num_pooled: int, n_out: int) -> nn.Module:
 def is_physical(name: str) -> bool:
     """Whether a model of ours is built on the recipe of the images."""
     return name in MODELS and bool(getattr(MODELS[name], "physical", False))
-
-
-def _physical(name: str, image_shape: tuple[int, int, int], recipe: dict[str, object] | None) -> Backbone:
-    if recipe is None:
-        raise InvalidOption(
-            f"{name} without a recipe: this dataset does not say what it was simulated from",
-            "the recipe whose smooth lens is fitted",
-            "add --lens-recipe, e.g. --lens-recipe model_i",
-        )
-    return MODELS[name](image_shape, recipe)
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

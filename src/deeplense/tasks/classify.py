@@ -38,6 +38,7 @@ class Classify(LearntTask):
 
     primary_metric: ClassVar[str] = "auroc_macro"
     examples_name: ClassVar[str] = "mistakes"
+    has_temperature: ClassVar[bool] = True
 
     def __init__(self, labels: Sequence[str]) -> None:
         self.labels = tuple(labels)

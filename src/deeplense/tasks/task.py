@@ -41,10 +41,13 @@ class Task(ABC):
         The mark that matters most; it chooses the best epoch on validation. Higher is better.
     examples_name
         What the images worth showing are called: the stem of their files.
+    has_temperature
+        Whether answers are probabilities that a temperature, fitted on validation, makes honest.
     """
 
     primary_metric: ClassVar[str]
     examples_name: ClassVar[str]
+    has_temperature: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
