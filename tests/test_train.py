@@ -105,6 +105,7 @@ KNOBS = {
     "crop": Knob(32, image_shape),
     "symmetry": Knob("d4"),
     "average_symmetry": Knob(True, validation_marks),
+    "average_weights": Knob(True),
     "random_rotation": Knob(20.0),
     "random_zoom": Knob(1.2),
     "random_blur": Knob(2.0),
@@ -127,7 +128,7 @@ WITH_A_TEST_OF_THEIR_OWN = {
 }
 WITH_TESTS_ELSEWHERE = {  # tests/simulation/test_fresh.py, tests/models/test_lens_inverse.py, tests/tasks/
     *("fresh", "lens_recipe"),
-    *("task", "detector", "normal"),
+    *("task", "detector", "normal", "estimator", "loss"),
 }
 
 

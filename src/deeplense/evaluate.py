@@ -73,7 +73,6 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
         When the dataset has other classes or other image sizes than the run was trained on.
     """
     options = EvaluateOptions.given(options, fields)
-    from deeplense.data.loader import Loader
     from deeplense.simulation.fresh import RecipeDataset
     from deeplense.training.trackers import log_evaluation
     from deeplense.training.trained import TrainedModel, locate_run
@@ -84,9 +83,9 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     drawn = isinstance(dataset, RecipeDataset)
     workers = 0 if drawn else options.workers  # what is drawn comes from this process
     fold = model.fold if is_own or options.dataset is None else None  # of the run's own images only
-    images = Loader(dataset, dataset.indices(options.split, fold), model.labels, model.crop, workers)
+    images = model.loader(dataset, dataset.indices(options.split, fold), workers)
     answers = model.answers(images, options.batch_size)
-    if bool((images.targets < 0).any()):
+    if model.task.needs_labels and bool((images.targets < 0).any()):
         raise InvalidDataset(
             f"{dataset.path} has images without a label", "a label for each image", "use `deeplense predict` instead"
         )
@@ -105,10 +104,16 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     table(
         f"{run.id} on {dataset.path.name}, {options.split} split, {len(images):,} images",
         ("mark", "value", "95 % interval"),
-        [(name, f"{mark.value:.4f}", f"{mark.low:.4f} – {mark.high:.4f}") for name, mark in marks.items()],
+        [(name, *_printed(mark)) for name, mark in marks.items()],
     )
     note(f"marks and predictions are in {folder.path}; see them with: deeplense report {run.path}")
     return marks
+
+
+def _printed(mark: Interval) -> tuple[str, str]:
+    """Return a mark and its interval to be read: four decimals, more where the interval is narrower."""
+    places = max(4, mark.decimals)
+    return f"{mark.value:.{places}f}", f"{mark.low:.{places}f} – {mark.high:.{places}f}"
 
 
 def _dataset(asked: str | None, own: dict[str, Any]) -> tuple[Dataset, bool]:
@@ -127,8 +132,6 @@ def _dataset(asked: str | None, own: dict[str, Any]) -> tuple[Dataset, bool]:
 
 def _calibration(model: TrainedModel, images: Loader, batch_size: int) -> dict[str, Any]:
     """Return the temperature of a run, fitted on the validation split of the dataset that it is judged on."""
-    from deeplense.data.loader import Loader
-
     if not model.task.has_temperature:
         return {}
     if "validation" not in images.dataset.splits_of(model.fold):
@@ -136,7 +139,7 @@ def _calibration(model: TrainedModel, images: Loader, batch_size: int) -> dict[s
         return {}
     rows = images.dataset.indices("validation", model.fold)
     rows = rows[images.dataset.targets(model.labels)[rows] >= 0]
-    validation = Loader(images.dataset, rows, model.labels, model.crop, images.workers)
+    validation = model.loader(images.dataset, rows, images.workers)
     temperature = model.task.temperature(model.answers(validation, batch_size), validation.targets.numpy())
     return {} if temperature is None else {"temperature": temperature, "split": "validation", "n": len(validation)}
 
@@ -157,7 +160,8 @@ def _write_sensitivity(folder: RunFolder, model: TrainedModel, answers: np.ndarr
 
     from deeplense.simulation.truth import Truth
 
-    truth, targets = Truth.of(images.dataset), images.targets.numpy()
+    truth = None if model.task.pairs else Truth.of(images.dataset)
+    targets = images.targets.numpy()
     lumpy = [model.labels.index(label) for label in (truth.lumpy if truth else ())]
     some = np.concatenate([np.flatnonzero(targets == k)[:MOST] for k in lumpy] or [np.empty(0, np.int64)])
     if truth is None or not some.size:
@@ -208,7 +212,7 @@ def _write_tables(folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> None
 
 
 def _write_examples(folder: Path, model: TrainedModel, answers: np.ndarray, images: Loader) -> None:
-    """Store the images that a reader should see, and where the model finds them strange, if it can say."""
+    """Store the images that a reader should see, and what the model says of their pixels, if it does."""
     import numpy as np
     from safetensors.torch import save_file
 
@@ -216,15 +220,15 @@ def _write_examples(folder: Path, model: TrainedModel, answers: np.ndarray, imag
     examples = model.task.examples(answers, targets)
     positions = np.array([example.position for example in examples], np.int64)
     ids = images.dataset.catalogue["id"].take(images.rows[positions]).to_pylist()
+    named = [*labels, None]  # the last is for the target -1
     rows = [
-        {"id": name, "label": labels[targets[example.position]], **example.facts}
+        {"id": name, "label": named[targets[example.position]], **example.facts}
         for name, example in zip(ids, examples, strict=True)
     ]
     pixels = folder / f"{model.task.examples_name}.safetensors"
     pixels.unlink(missing_ok=True)
     if rows:
-        shown = next(images.batches([positions])).image.contiguous()
-        maps = model.maps(shown)
+        shown = next(images.batches([positions]))
         with atomic(pixels) as temporary:
-            save_file({"images": shown} | ({} if maps is None else {"maps": maps}), temporary)
+            save_file({"images": shown.image.contiguous()} | model.pictures(shown), temporary)
     write_json(pixels.with_suffix(".json"), rows)

@@ -19,16 +19,25 @@ from deeplense.core.run_folder import RUNS, RunFolder, find_run, new_run_id
 
 if TYPE_CHECKING:
     from accelerate import Accelerator
+    from torch import nn
 
     from deeplense.data.dataset import Dataset
     from deeplense.data.loader import Loader
     from deeplense.data.transforms import Symmetry
+    from deeplense.tasks.task import LearntTask
     from deeplense.training.loop import Trainer
 
 DETECTING = {"detector": "physical", "normal": "no_sub"}  # options of the task detect_anomalies, and their defaults
-OF_DETECTORS = {  # the others that mean something to it
-    *("dataset", "task", "lens_recipe", "epochs", "batch_size", "lr", "normalise", "crop", "symmetry", "folds", "fold"),
-    *("device", "workers", "seed", "out", "resume"),
+RESOLVING = {"estimator": "truth", "loss": "mse"}  # those of the task super_resolve
+OF_ALL = {"dataset", "task", "epochs", "batch_size", "lr", "symmetry", "device", "workers", "seed", "out", "resume"}
+LEARNING = {  # how a network learns step by step
+    *("optimizer", "weight_decay", "decay_lr", "schedule", "patience", "average_symmetry", "average_weights"),
+    *("log_interval", "precision", "tracker", "pretrained", "model_name"),
+}
+OF_TASKS = {  # the options that mean something to a task; None for all but those of other tasks
+    "classify": None,
+    "detect_anomalies": OF_ALL | set(DETECTING) | {"lens_recipe", "normalise", "crop", "folds", "fold"},
+    "super_resolve": OF_ALL | set(RESOLVING) | LEARNING,
 }
 SAMPLE = 512  # training images by which pixel values are normalised and strange images known
 
@@ -42,17 +51,23 @@ class TrainOptions(Config):
     dataset
         A recipe (Model_I, model_ii, …; simulated and cached on first use), or a path in any known layout.
     task
-        What is asked: which class, or how strange an image is to a detector that has seen one class alone.
+        What is asked: which class; how strange an image is to a detector that has seen one class alone; or the image of
+        more pixels behind a coarse one.
     detector
         How anomalies are detected; by default physical. `deeplense models` lists them.
     normal
         The class that a detector takes for normal; by default no_sub.
+    estimator
+        What super-resolution predicts: the noise-free fine image (truth, the default), or the observed one (fidelity).
+    loss
+        What super-resolution learns by: mse (the default), mae, ssim, or mixed of the last two.
     fresh
         Draw new training images from the recipe in every epoch; no files are written.
     model_source
         Where the architecture comes from.
     model_name
-        Which one; by default residual_cnn (deeplense) or baseline_cnn (baseline). `deeplense models` lists them.
+        Which one; by default residual_cnn (deeplense), baseline_cnn (baseline) or, to super-resolve, residual_unet.
+        `deeplense models` lists them.
     extractor
         timm model whose features mobilevit_se and mobilevit_se_xxs read; by default a MobileViT.
     complex
@@ -92,6 +107,8 @@ class TrainOptions(Config):
         half_turn where there is no recipe.
     average_symmetry
         Answer with the mean over all copies of an image that the symmetry allows (2 or 8 times the work).
+    average_weights
+        Judge and keep a running mean of the weights over about the last thousand steps.
     random_rotation
         Rotate by up to so many degrees.
     random_zoom
@@ -124,9 +141,11 @@ class TrainOptions(Config):
 
     dataset: str | None = None
     _: KW_ONLY
-    task: Literal["classify", "detect_anomalies"] = "classify"
+    task: Literal["classify", "detect_anomalies", "super_resolve"] = "classify"
     detector: str | None = None
     normal: str | None = None
+    estimator: Literal["fidelity", "truth"] | None = None
+    loss: Literal["mse", "mae", "ssim", "mixed"] | None = None
     fresh: bool = False
     model_source: Literal["baseline", "timm", "deeplense"] = "deeplense"
     model_name: str | None = None
@@ -149,6 +168,7 @@ class TrainOptions(Config):
     crop: Annotated[int | None, Bounds(low=8)] = None
     symmetry: Literal["auto", "none", "half_turn", "d4"] = "auto"
     average_symmetry: bool = False
+    average_weights: bool = False
     random_rotation: Annotated[float, Bounds(0, 180)] = 0.0
     random_zoom: Annotated[float, Bounds(1, 4)] = 1.0
     random_blur: Annotated[float, Bounds(0, 16)] = 0.0
@@ -197,7 +217,8 @@ def train(options: TrainOptions | None = None, /, **fields: Any) -> Path:
     if options.task == "detect_anomalies":
         _detect(options, run, config, accelerator)
         return run.path
-    trainer, config = _prepare(options, run, config, accelerator)
+    prepare = _resolve if options.task == "super_resolve" else _prepare
+    trainer, config = prepare(options, run, config, accelerator)
     if accelerator.is_main_process:
         note(f"run {run.id}; if it is interrupted: deeplense train --resume {run.path}")
     with start_tracker(options.tracker, run, config) as tracker:
@@ -215,14 +236,14 @@ def _check_task(options: TrainOptions) -> None:
     """Refuse options that mean nothing to the task."""
     default = TrainOptions().as_dict()
     given = {name for name, value in options.as_dict().items() if value != default[name]}
-    if options.task == "classify":
-        odd, which = given & set(DETECTING), "the task classify"
-    else:
-        odd, which = given - OF_DETECTORS - set(DETECTING), "the task detect_anomalies"
+    meaningful = OF_TASKS[options.task]
+    odd = given & (set(DETECTING) | set(RESOLVING)) if meaningful is None else given - meaningful
     if odd:
         name = sorted(odd)[0]
         raise InvalidOption(
-            f"--{name.replace('_', '-')} with {which}", "options that this task has a use for", "leave it out"
+            f"--{name.replace('_', '-')} with the task {options.task}",
+            "options that this task has a use for",
+            "leave it out",
         )
 
 
@@ -284,11 +305,10 @@ def _prepare(
     """Return the trainer and the run's record; for a resumed run the record is the one that was stored."""
     import torch
 
-    from deeplense.data.transforms import Augmentation, Normalisation, fit_normalisation
+    from deeplense.data.transforms import fit_normalisation
     from deeplense.models.network import is_physical
     from deeplense.tasks.classify import Classify
     from deeplense.training.familiar import ranges, statistics
-    from deeplense.training.loop import Plan, Trainer
 
     settings = _resolve_model(options)
     with accelerator.main_process_first():
@@ -316,6 +336,68 @@ def _prepare(
         config["dataset"] |= {"n_train": len(train), "n_validation": len(validation)}
         if accelerator.is_main_process:
             run.write_config(config)
+    return _trainer(options, run, config, accelerator, task, network, (train, validation)), config
+
+
+def _resolve(
+    options: TrainOptions, run: RunFolder, config: dict[str, Any], accelerator: Accelerator
+) -> tuple[Trainer, dict[str, Any]]:
+    """Return the trainer of a super-resolution network and the run's record."""
+    import torch
+
+    from deeplense.data.dataset import open_dataset
+    from deeplense.data.loader import PairLoader
+    from deeplense.models.network import weights_of
+    from deeplense.simulate import ensure
+    from deeplense.tasks.super_resolve import SuperResolve
+    from deeplense.training.familiar import ranges, statistics
+    from deeplense.training.resolving import pair_settings, prepare_resolver
+
+    with accelerator.main_process_first():
+        dataset = open_dataset(ensure(_named(options)))
+        train, validation = (
+            PairLoader(dataset, dataset.indices(split), workers=options.workers) for split in ("train", "validation")
+        )
+    settings = options.as_dict() | {name: getattr(options, name) or value for name, value in RESOLVING.items()}
+    settings |= {"model_source": "deeplense", "model_name": options.model_name or "residual_unet"}
+    settings |= pair_settings(train)
+    task = SuperResolve.of(dataset.labels, settings)
+    torch.manual_seed(options.seed)
+    network = task.network(train.image_shape, settings)
+    if options.pretrained == "0":
+        prepare_resolver(network, task, train)
+    else:
+        network.load_state_dict(weights_of(options.pretrained))
+    if accelerator.is_main_process:
+        for sentence in dataset.problems:
+            note(str(sentence))
+    if not config:
+        config = _record(run, settings | {"symmetry": _symmetry(options, dataset, train.image_shape)}, dataset)
+        config |= {"asked": options.as_dict(), "normalisation": {"kind": "none"}}
+        config |= {
+            "familiar": ranges(statistics(train.sample(SAMPLE), network)),
+            "image_shape": list(train.image_shape),
+        }
+        config["model"]["parameters"] = sum(p.numel() for p in network.parameters())
+        config["dataset"] |= {"n_train": len(train), "n_validation": len(validation)}
+        if accelerator.is_main_process:
+            run.write_config(config)
+    return _trainer(options, run, config, accelerator, task, network, (train, validation)), config
+
+
+def _trainer(
+    options: TrainOptions,
+    run: RunFolder,
+    config: dict[str, Any],
+    accelerator: Accelerator,
+    task: LearntTask,
+    network: nn.Module,
+    images: tuple[Loader, Loader],
+) -> Trainer:
+    """Return the trainer of a network on images for training and validation, as options and record say."""
+    from deeplense.data.transforms import Augmentation, Normalisation
+    from deeplense.training.loop import Plan, Trainer
+
     try:
         normalisation = Normalisation.from_mapping(config["normalisation"])
         augmentation = Augmentation(
@@ -330,7 +412,7 @@ def _prepare(
     plan = Plan(**{field.name: getattr(options, field.name) for field in dataclasses.fields(Plan)})
     if not options.decay_lr:
         plan = dataclasses.replace(plan, schedule="constant")
-    return Trainer(task, network, train, validation, normalisation, augmentation, plan, run, accelerator), config
+    return Trainer(task, network, *images, normalisation, augmentation, plan, run, accelerator)
 
 
 def _detect(options: TrainOptions, run: RunFolder, config: dict[str, Any], accelerator: Accelerator) -> None:

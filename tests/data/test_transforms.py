@@ -18,6 +18,7 @@ from deeplense.data.transforms import (
     Symmetry,
     fit_normalisation,
     symmetric_copies,
+    turned_back,
 )
 
 KINDS = get_args(NormalisationKind)
@@ -274,3 +275,11 @@ def test_the_copies_of_an_image_are_those_that_augmentation_draws(symmetry: Symm
     numbers = torch.rand(200, 4, generator=generator())
     drawn = Augmentation(symmetry).apply(image.expand(200, -1, -1, -1), numbers)
     assert {one[None].numpy().tobytes() for one in drawn} == copies
+
+
+@pytest.mark.parametrize("symmetry", ["none", "half_turn", "d4"])
+def test_copies_that_are_turned_back_are_the_image(symmetry: Symmetry) -> None:
+    image = torch.rand(2, 3, 5, 5)
+    copies = symmetric_copies(image, symmetry)
+    assert len(turned_back(copies, symmetry)) == len(copies)
+    assert all(torch.equal(copy, image) for copy in turned_back(copies, symmetry))

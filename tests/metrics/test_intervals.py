@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest, bootstrap, norm
 
+from deeplense.core.errors import InvalidDataset
 from deeplense.metrics import intervals, ranking
+from deeplense.metrics.marks import mean_mark
 
 
 @pytest.mark.parametrize(("wins", "trials"), [(0, 1), (1, 1), (3, 10), (10, 10), (997, 1000), (0, 5000)])
@@ -72,3 +74,17 @@ def test_area_interval_covers_the_truth_about_as_often_as_it_says(separation):
         missed += not low <= truth <= high
     # The plain percentile interval misses 15 % at separation 4; three standard errors at 5 % are 3.8 %.
     assert missed / trials < 0.088
+
+
+def test_the_interval_of_a_mean_is_that_of_one_stratum():
+    values = np.random.default_rng(2).lognormal(size=120).astype(np.float32)
+    found = intervals.mean_interval(values, seed=3, resamples=400)
+    assert found == mean_mark(values.astype(float), np.zeros(120, int), 3, 400)
+    assert found.low < found.value < found.high and found.n == 120
+    assert intervals.mean_interval(np.ones(1)) == intervals.Interval(1.0, 1.0, 1.0, 1)
+
+
+@pytest.mark.parametrize("values", [[], [1.0, np.nan], [np.inf]])
+def test_the_mean_of_what_is_not_known_is_refused(values):
+    with pytest.raises(InvalidDataset, match="finite marks"):
+        intervals.mean_interval(np.array(values))

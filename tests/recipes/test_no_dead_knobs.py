@@ -17,10 +17,11 @@ import torch
 from astropy.io import fits
 
 from deeplense.core.config import Config
+from deeplense.core.degradation import Degradation
 from deeplense.core.errors import InvalidOption
 from deeplense.instruments.instrument import Instrument, load_instrument
 from deeplense.recipes.draw import Drawn, draw, draw_images
-from deeplense.recipes.parts import Counts, Lens, Light, Observation, Pair, Prior
+from deeplense.recipes.parts import Counts, Lens, Light, Observation, Prior
 from deeplense.recipes.recipe import Recipe, Sample, load_recipe
 from deeplense.sky.substructure import POPULATIONS
 
@@ -67,7 +68,11 @@ OBSERVATION: dict[str, Any] = {
     "supersampling": 2,
 }
 PRIOR = ("uniform", "log_uniform", "normal", "power_law", "within")
-PAIR: dict[str, Any] = {"factor": 4, "method": "area"}
+PAIR: dict[str, dict[str, Any]] = {
+    "factor": {"factor": 4},
+    "method": {"method": "area"},
+    "blur": {"method": "gaussian", "blur": 2.0},
+}
 CLASS: dict[str, Any] = {"light": [], "lensed": False}
 POPULATION: dict[str, dict[str, Any]] = {
     "none": {},
@@ -148,7 +153,7 @@ def assert_changed(before: Drawn, after: Drawn, knob: str) -> None:
         (Lens, LENS),
         (Light, {"kind": None, "file": None} | {name: None for turned in LIGHT.values() for name in turned}),
         (Prior, dict.fromkeys(PRIOR)),
-        (Pair, PAIR),
+        (Degradation, PAIR),
         (Observation, OBSERVATION | {"dtype": "uint16"}),
         (Instrument, CAMERA | dict.fromkeys(PSF)),
         (Recipe, RECIPE | dict.fromkeys(PARTS)),
@@ -254,7 +259,7 @@ def test_prior(recipe: Recipe, knob: str) -> None:
 
 @pytest.mark.parametrize("knob", PAIR)
 def test_pair(recipe: Recipe, knob: str) -> None:
-    pairs = Pair(), dataclasses.replace(Pair(), **{knob: PAIR[knob]})
+    pairs = Degradation(method="gaussian", blur=1.0) if knob == "blur" else Degradation(), Degradation(**PAIR[knob])
     before, after = (draw_images(dataclasses.replace(recipe, pair=pair), 5, SAMPLES) for pair in pairs)
     assert torch.equal(before["image"], after["image"])
     assert before["low"].shape != after["low"].shape or not torch.equal(before["low"], after["low"]), f"{knob} is dead"

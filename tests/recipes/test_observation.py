@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import torch
 
+from deeplense.core.degradation import Degradation, Method
 from deeplense.recipes import draw as drawing
-from deeplense.recipes.draw import coarser, draw, draw_images, group_size, rescaled
-from deeplense.recipes.parts import Observation, Pair
+from deeplense.recipes.draw import draw, draw_images, group_size, rescaled
+from deeplense.recipes.parts import Observation
 from deeplense.recipes.recipe import Recipe, Sample, load_recipe, shipped_recipes
 
 TABLE: dict[str, Any] = {
@@ -136,7 +137,7 @@ def test_without_rescaling_nothing_is_touched() -> None:
 
 @pytest.mark.parametrize("method", ["bicubic", "area"])
 @pytest.mark.parametrize("rescale", ["none", "min_max"])
-def test_a_pair_is_the_image_the_coarser_image_and_the_truth(method: str, rescale: str) -> None:
+def test_a_pair_is_the_image_the_coarser_image_and_the_truth(method: Method, rescale: str) -> None:
     observation = {"noise": "background_and_shot", "rescale": rescale}
     recipe = recipe_of(n_pixels=18, pair={"factor": 3, "method": method}, observation=observation)
     stored, drawn = draw_images(recipe, 0, some(recipe, 2)), draw(recipe, 0, some(recipe, 2))
@@ -147,41 +148,15 @@ def test_a_pair_is_the_image_the_coarser_image_and_the_truth(method: str, rescal
     }
     assert torch.equal(stored["image"], drawn.image)
     assert torch.equal(stored["truth"], drawn.expected)
-    assert torch.equal(stored["low"], coarser(drawn.image, 3, method))
+    assert torch.equal(stored["low"], Degradation(3, method)(drawn.image))
     alone = draw_images(recipe, 0, some(recipe, 2)[3:4])
     for name, values in alone.items():
         assert torch.equal(values[0], stored[name][3])
 
 
-def test_a_coarser_image_by_area_is_the_mean_of_blocks() -> None:
-    image = torch.rand(2, 3, 12, 12, dtype=torch.float64)
-    torch.testing.assert_close(coarser(image, 4, "area"), torch.nn.functional.avg_pool2d(image, 4))
-
-
-def test_a_bicubic_image_of_half_the_size_keeps_the_noise() -> None:
-    # a = −0.75 halfway between pixels, no antialiasing: taps −3/32, 19/32, 19/32, −3/32
-    taps = torch.tensor([-3, 19, 19, -3], dtype=torch.float64) / 32
-    image = torch.rand(1, 1, 16, 16, dtype=torch.float64)
-    windows = image[0, 0, 1:, 1:].unfold(0, 4, 2).unfold(1, 4, 2)
-    expected = torch.einsum("ijkl,k,l->ij", windows, taps, taps)
-    torch.testing.assert_close(coarser(image, 2, "bicubic")[0, 0, 1:-1, 1:-1], expected)
-
-
-@pytest.mark.parametrize("method", ["bicubic", "area"])
-@pytest.mark.parametrize("factor", range(2, 17))
-def test_a_coarser_image_has_the_pixels_it_should(factor: int, method: str) -> None:
-    for side in range(factor, 600, factor):
-        assert coarser(torch.zeros(1, 1, side, factor), factor, method).shape == (1, 1, side // factor, 1)
-    # a plane stays a plane: pixels are centred on their blocks
-    axis = torch.arange(6 * factor, dtype=torch.float64)
-    plane = (axis[None, :] + 10 * axis[:, None])[None, None]
-    centre = coarser(plane, factor, method)[0, 0, 2:-2, 2:-2]
-    torch.testing.assert_close(centre, coarser(plane, factor, "area")[0, 0, 2:-2, 2:-2])
-
-
 def test_a_pair_must_fit_the_pixels() -> None:
     assert recipe_of(n_pixels=18).array_shapes() == {"image": (1, 18, 18)}
-    shapes = dataclasses.replace(recipe_of(n_pixels=18), pair=Pair(factor=9)).array_shapes()
+    shapes = dataclasses.replace(recipe_of(n_pixels=18), pair=Degradation(factor=9)).array_shapes()
     assert shapes["low"] == (1, 2, 2)
 
 

@@ -17,7 +17,7 @@ import torch
 from deeplense.core.errors import InvalidDataset
 from deeplense.data.dataset import open_dataset
 from deeplense.data.shards import write_shard
-from deeplense.recipes.draw import coarser, draw, draw_images
+from deeplense.recipes.draw import draw, draw_images
 from deeplense.recipes.parts import Counts
 from deeplense.recipes.recipe import Recipe, Sample, Samples, load_recipe
 from deeplense.simulate import simulate
@@ -82,7 +82,7 @@ def test_the_arrays_of_a_pair_belong_together(made: Callable[[str], tuple[Recipe
     recipe, folder = made("super_resolution")
     arrays = read(folder)
     assert recipe.pair is not None
-    low = coarser(torch.from_numpy(arrays["image"]), recipe.pair.factor, recipe.pair.method)
+    low = recipe.pair(torch.from_numpy(arrays["image"]))
     np.testing.assert_allclose(arrays["low"], low, atol=1e-6)
     truth = draw(recipe, 3, recipe.samples()[:]).expected.numpy()
     np.testing.assert_allclose(arrays["truth"], truth, atol=1e-6)

@@ -11,10 +11,12 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Int64
 
+from deeplense.core.degradation import Degradation
 from deeplense.core.errors import InvalidDataset, MissingFile
 from deeplense.core.registry import Registry
 from deeplense.data.splits import SPLITS, Fold, assign_splits, fold_splits
 
+IMAGE, LOW, TRUTH = "image", "low", "truth"  # arrays: the image; of pairs the coarser one, and the image without noise
 CANONICAL_LABELS = ("no_sub", "cdm", "axion", "sub", "nonlens", "lens")
 
 
@@ -39,9 +41,12 @@ class Dataset(ABC):
         The layout in a few words, for people: "DeepLense .npy tree", "dataset folder", …
     problems
         What a careful reader should know: skipped files, odd values, unequal classes. One sentence each.
+    degradation
+        Of pairs, how the coarse image was made of the fine one; None where there are none, or it is not known.
     """
 
     layout: ClassVar[str]
+    degradation: Degradation | None = None
     path: Path
     labels: tuple[str, ...]
     catalogue: pa.Table
@@ -62,6 +67,17 @@ class Dataset(ABC):
         CorruptFile
             When a file's content is not an image of `image_shape`, or not finite.
         """
+
+    @property
+    def array_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """The shape of each array that is stored of an image: `image`; of pairs also `low` and perhaps `truth`."""
+        return {IMAGE: self.image_shape}
+
+    def array(self, name: str, indices: Sequence[int] | Int64[np.ndarray, " B"]) -> Float32[np.ndarray, "B C H W"]:
+        """Return one of the arrays at `indices`, as `images` does."""
+        if name != IMAGE:
+            raise KeyError(name)
+        return self.images(indices)
 
     def __len__(self) -> int:
         return int(self.catalogue.num_rows)

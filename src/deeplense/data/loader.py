@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,8 +12,8 @@ from jaxtyping import Float32, Int64
 from torch import Tensor
 
 from deeplense.core.console import progress
-from deeplense.core.errors import DeepLenseError, InvalidOption
-from deeplense.data.dataset import Dataset
+from deeplense.core.errors import DeepLenseError, InvalidDataset, InvalidOption
+from deeplense.data.dataset import IMAGE, LOW, TRUTH, Dataset
 from deeplense.data.transforms import centre_crop
 
 ROWS_PER_READ = 256
@@ -27,21 +27,32 @@ class Batch:
     Attributes
     ----------
     image
-        [B, C, H, W].
+        What the network sees, [B, C, H, W].
     target
         Class index, [B]; -1 where unknown.
     index
         Position in the loader, [B].
+    fine
+        Of pairs, the observed image of more pixels, [B, C, fH, fW].
+    truth
+        Of pairs, the same without noise, where it is known.
     """
 
     image: Float32[Tensor, "B C H W"]
     target: Int64[Tensor, " B"]
     index: Int64[Tensor, " B"]
+    fine: Float32[Tensor, "B C fH fW"] | None = None
+    truth: Float32[Tensor, "B C fH fW"] | None = None
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
-        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items()}
-        return replace(self, **moved)
+        here = {name: value for name, value in vars(self).items() if value is not None}
+        return replace(self, **{name: value.to(device, non_blocking=True) for name, value in here.items()})
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """Return the batch with every image changed in the same way."""
+        images = {name: value for name in ("image", "fine", "truth") if (value := getattr(self, name)) is not None}
+        return replace(self, **{name: change(value) for name, value in images.items()})
 
 
 class Loader:
@@ -61,7 +72,14 @@ class Loader:
         Processes that read and decode.
     memory
         Bytes that the images may take to be kept in memory; by default 40 % of the machine's.
+
+    Attributes
+    ----------
+    arrays
+        What is read of each image, by the dataset's names.
     """
+
+    arrays: tuple[str, ...] = ("image",)
 
     def __init__(
         self,
@@ -83,8 +101,8 @@ class Loader:
         self.image_shape = (channels, crop or height, crop or width)
         available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         limit = int(MEMORY_FRACTION * available) if memory is None else memory
-        self.fits = 4 * len(self) * int(np.prod(self.image_shape)) <= limit
-        self._images: Float32[Tensor, "N C H W"] | None = None
+        self.fits = 4 * len(self) * sum(int(np.prod(shape)) for shape in self._shapes().values()) <= limit
+        self._memory: dict[str, Float32[Tensor, "N C H W"]] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -95,12 +113,13 @@ class Loader:
     def batches(self, positions: Sequence[Int64[np.ndarray, " B"]]) -> Iterator[Batch]:
         """Yield one batch per array of positions (0 … len − 1), in that order."""
         if self.fits:
-            images = self.in_memory()
+            self.in_memory()
             for where in positions:
-                yield self._batch(images[torch.from_numpy(where)], where)
+                index = torch.from_numpy(where)
+                yield self._batch({name: images[index] for name, images in self._memory.items()}, where)
         else:
-            for where, images in zip(positions, self._read(positions), strict=True):
-                yield self._batch(images, where)
+            for where, arrays in zip(positions, self._read(positions), strict=True):
+                yield self._batch(arrays, where)
 
     def in_order(self, batch_size: int, share: tuple[int, int] = (0, 1)) -> Iterator[Batch]:
         """Yield every image once, in order; of several processes, number share[0] of share[1] gets every so-manieth."""
@@ -109,44 +128,98 @@ class Loader:
 
     def in_memory(self) -> Float32[Tensor, "N C H W"]:
         """Return all images, read at the first call."""
-        if self._images is None:
+        if not self._memory:
             positions = [np.arange(i, min(i + ROWS_PER_READ, len(self))) for i in range(0, len(self), ROWS_PER_READ)]
-            images = torch.empty(len(self), *self.image_shape)
+            memory = {name: torch.empty(len(self), *shape) for name, shape in self._shapes().items()}
             with progress(f"reading {self.dataset.path}", len(self)) as advance:
-                for where, part in zip(positions, self._read(positions), strict=True):
-                    images[where[0] : where[-1] + 1] = part
+                for where, arrays in zip(positions, self._read(positions), strict=True):
+                    for name, part in arrays.items():
+                        memory[name][where[0] : where[-1] + 1] = part
                     advance(where.size)
-            self._images = images
-        return self._images
+            self._memory = memory
+        return self._memory[self.arrays[0]]
 
     def sample(self, n: int) -> Float32[Tensor, "n C H W"]:
         """Return up to n images, evenly spaced over the rows."""
+        return self.sample_batch(n).image
+
+    def sample_batch(self, n: int) -> Batch:
+        """Return up to n images, evenly spaced over the rows, and what is known of them."""
         where = np.unique(np.linspace(0, len(self) - 1, min(n, len(self))).astype(np.int64))
-        return next(self.batches([where])).image
+        return next(self.batches([where]))
 
-    def _batch(self, images: Tensor, where: Int64[np.ndarray, " B"]) -> Batch:
+    def _shapes(self) -> dict[str, tuple[int, int, int]]:
+        """Return the shape of each array that is read of an image."""
+        return {"image": self.image_shape}
+
+    def _batch(self, arrays: Mapping[str, Tensor], where: Int64[np.ndarray, " B"]) -> Batch:
         index = torch.from_numpy(where)
-        return Batch(images, self.targets[index], index)
+        return Batch(arrays["image"], self.targets[index], index)
 
-    def _read(self, positions: Sequence[Int64[np.ndarray, " B"]]) -> Iterator[Tensor]:
-        reader = _Reader(self.dataset, self.rows, self.crop)
-        for images in torch.utils.data.DataLoader(
+    def _read(self, positions: Sequence[Int64[np.ndarray, " B"]]) -> Iterator[dict[str, Tensor]]:
+        reader = _Reader(self.dataset, self.rows, self.crop, self.arrays)
+        for arrays in torch.utils.data.DataLoader(
             reader, batch_size=None, sampler=list(positions), num_workers=self.workers, generator=torch.Generator()
         ):
-            if isinstance(images, DeepLenseError):
-                raise images
-            yield images
+            if isinstance(arrays, DeepLenseError):
+                raise arrays
+            yield arrays
 
 
-class _Reader(torch.utils.data.Dataset[Tensor | DeepLenseError]):
+class PairLoader(Loader):
+    """Some rows of a dataset of pairs: the coarse image is what the network sees, the fine one is wanted.
+
+    Parameters
+    ----------
+    dataset, rows, labels, workers, memory
+        As of `Loader`.
+
+    Raises
+    ------
+    InvalidDataset
+        When the dataset holds no pairs.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        rows: Sequence[int] | Int64[np.ndarray, " N"],
+        labels: Sequence[str] | None = None,
+        workers: int = 0,
+        memory: int | None = None,
+    ) -> None:
+        shapes = dataset.array_shapes
+        if LOW not in shapes:
+            raise InvalidDataset(
+                f"{dataset.path} holds no pairs of a coarse and a fine image",
+                "a folder of HR/ and LR/ images, or a dataset of a recipe with a [pair] table",
+                "simulate one: `deeplense simulate super_resolution`",
+            )
+        self.arrays = (LOW, IMAGE, TRUTH) if TRUTH in shapes else (LOW, IMAGE)
+        super().__init__(dataset, rows, labels, None, workers, memory)
+        self.image_shape = shapes[LOW]
+
+    def _shapes(self) -> dict[str, tuple[int, int, int]]:
+        return {name: self.dataset.array_shapes[name] for name in self.arrays}
+
+    def _batch(self, arrays: Mapping[str, Tensor], where: Int64[np.ndarray, " B"]) -> Batch:
+        index = torch.from_numpy(where)
+        return Batch(arrays[LOW], self.targets[index], index, arrays[IMAGE], arrays.get(TRUTH))
+
+
+class _Reader(torch.utils.data.Dataset[dict[str, Tensor] | DeepLenseError]):
     """Reads one batch per item, so that a worker process decodes a whole batch at a time."""
 
-    def __init__(self, dataset: Dataset, rows: Int64[np.ndarray, " N"], crop: int | None) -> None:
-        self.dataset, self.rows, self.crop = dataset, rows, crop
+    def __init__(
+        self, dataset: Dataset, rows: Int64[np.ndarray, " N"], crop: int | None, arrays: tuple[str, ...]
+    ) -> None:
+        self.dataset, self.rows, self.crop, self.arrays = dataset, rows, crop, arrays
 
-    def __getitem__(self, positions: Int64[np.ndarray, " B"]) -> Tensor | DeepLenseError:
+    def __getitem__(self, positions: Int64[np.ndarray, " B"]) -> dict[str, Tensor] | DeepLenseError:
         try:
-            images = torch.from_numpy(self.dataset.images(self.rows[positions]))
+            read = {name: torch.from_numpy(self.dataset.array(name, self.rows[positions])) for name in self.arrays}
         except DeepLenseError as error:  # returned: of a raised one torch would make a RuntimeError
             return error
-        return images if self.crop is None else centre_crop(images, self.crop).contiguous()
+        if self.crop is None:
+            return read
+        return {name: centre_crop(images, self.crop).contiguous() for name, images in read.items()}

@@ -184,6 +184,15 @@ def symmetric_copies(images: Images, symmetry: Symmetry) -> list[Images]:
     return copies
 
 
+def turned_back(copies: list[Images], symmetry: Symmetry) -> list[Images]:
+    """Return what `symmetric_copies` made, each turned back."""
+    if symmetry == "half_turn":
+        return [copies[0], copies[1].flip(2, 3)]
+    upright = [copy.transpose(2, 3) if k >= 4 else copy for k, copy in enumerate(copies)]
+    upright = [copy.flip(2) if k // 2 % 2 else copy for k, copy in enumerate(upright)]
+    return [copy.flip(3) if k % 2 else copy for k, copy in enumerate(upright)]
+
+
 def centre_crop(images: Float[Tensor, "*B H W"], size: int) -> Float[Tensor, "*B size size"]:
     """Return the central size × size pixels; an odd remainder goes to the lower right."""
     top, left = ((side - size) // 2 for side in images.shape[-2:])

@@ -10,6 +10,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from deeplense.core.errors import InvalidDataset
 from deeplense.metrics.classification import Floats, Integers
 
 Z = 1.959963984540054  # 97.5 % quantile of the normal distribution
@@ -155,6 +156,34 @@ def bca(value: float, replicates: Floats, influence: Floats, strata: Integers) -
     levels = [normal.cdf(bias + end / max(1 - acceleration * end, 0.05)) for end in ends]
     low, high = (float(q) for q in np.quantile(replicates, levels))
     return min(low, value), max(high, value)
+
+
+def mean_interval(values: Floats, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Return the mean of one number per image with its BCa bootstrap interval, all images being of one kind.
+
+    Parameters
+    ----------
+    values
+        [N].
+    seed
+        Seed of the resampling.
+    resamples
+        Number of bootstrap resamples.
+
+    Raises
+    ------
+    InvalidDataset
+        When there is no image, or one without a finite value.
+    """
+    marks, images = np.asarray(values, np.float64), len(values)
+    finite = int(np.isfinite(marks).sum())
+    if not images or finite < images:
+        raise InvalidDataset(
+            f"{finite} finite marks of {images} images", "at least one, and all finite", "leave the others out"
+        )
+    value, one = float(marks.mean()), np.zeros(images, np.int64)
+    replicates = bootstrap(lambda weights: (weights @ marks)[:, None] / images, one, seed, resamples)[:, 0]
+    return Interval(value, *bca(value, replicates, marks / images, one), images)
 
 
 def basic(value: float, replicates: Floats) -> tuple[float, float]:

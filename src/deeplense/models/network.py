@@ -223,6 +223,11 @@ def load_weights(network: nn.Module, path: Path) -> None:
         ) from error
 
 
+def weights_of(pretrained: str) -> dict[str, torch.Tensor]:
+    """Return the tensors of what `pretrained` names: FILE.safetensors of a run, or NAME@deeplense."""
+    return _read_weights(_weights_file(pretrained))
+
+
 def _start_from(network: Network, path: Path) -> None:
     """Fill the backbone, and the head where its shape agrees (another set of classes has another one)."""
     state = _read_weights(path)

@@ -16,7 +16,7 @@ from deeplense.core.compiled import EAGER, Runner
 from deeplense.core.console import note
 from deeplense.core.seeding import Streams, stable_key
 from deeplense.instruments.noise import LAWS
-from deeplense.instruments.optics import bin_pixels, expose
+from deeplense.instruments.optics import expose
 from deeplense.recipes.recipe import Recipe, Sample
 from deeplense.recipes.scenes import draw_parameters, scene_of
 from deeplense.sky.substructure import Parameters
@@ -236,11 +236,4 @@ def _stored(recipe: Recipe, group: Group) -> dict[str, Images]:
     image, truth, _ = rescaled(recipe, group.image, *moments(recipe, group.rate, group.parameters))
     if recipe.pair is None:
         return {"image": image}
-    return {"image": image, "low": coarser(image, recipe.pair.factor, recipe.pair.method), "truth": truth}
-
-
-def coarser(image: Images, factor: int, method: str) -> Images:
-    """Return images of `factor` times fewer pixels a side: the mean of each block, or a bicubic resize."""
-    if method == "area":
-        return bin_pixels(image, factor) / factor**2
-    return torch.nn.functional.interpolate(image, scale_factor=1 / factor, mode="bicubic", align_corners=False)
+    return {"image": image, "low": recipe.pair(image), "truth": truth}

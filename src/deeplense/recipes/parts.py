@@ -303,22 +303,6 @@ class Observation(Config):
 
 
 @dataclass(frozen=True)
-class Pair(Config):
-    """A second, coarser image of every scene, and the truth: what super-resolution learns from.
-
-    Parameters
-    ----------
-    factor
-        Pixels of the image per pixel of the coarser one and axis.
-    method
-        How the observed image is made coarser: "bicubic" (a = −0.75, no antialiasing: it keeps the noise) or "area".
-    """
-
-    factor: Annotated[int, Bounds(2, 16)] = 2
-    method: Literal["bicubic", "area"] = "bicubic"
-
-
-@dataclass(frozen=True)
 class Counts(Config):
     """Images per class in each split.
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, overload
 
 from deeplense.core.config import Bounds, Config
+from deeplense.core.degradation import Degradation
 from deeplense.core.errors import InvalidOption, UnknownName
 from deeplense.core.named_tables import key_of, load_table, shipped_tables
 from deeplense.instruments.instrument import Instrument, load_instrument
-from deeplense.recipes.parts import Counts, Lens, Light, Observation, Pair, Prior, Quantity
+from deeplense.recipes.parts import Counts, Lens, Light, Observation, Prior, Quantity
 from deeplense.recipes.pictures import read_picture
 from deeplense.sky.substructure import POPULATIONS, Population
 
@@ -60,7 +61,8 @@ class Recipe(Config):
         Class name → its substructure: a table with `kind` and that kind's own settings. `light` lists which of the
         kinds of [light] it has (by default all), `lensed = false` takes the lens and its source away.
     pair
-        A coarser image of every scene to store beside it.
+        How a coarser image of every scene is made, to be stored beside it and the truth: what super-resolution learns
+        from.
     quirks
         What a reader should know of this recipe, one sentence each.
     """
@@ -76,7 +78,7 @@ class Recipe(Config):
     observation: Observation
     classes: dict[str, dict[str, object]]
     light: dict[str, Light] = field(default_factory=dict)
-    pair: Pair | None = None
+    pair: Degradation | None = None
     counts: Counts = field(default_factory=Counts)
     symmetry: Literal["none", "half_turn", "d4"] = "none"
     quirks: tuple[str, ...] = ()

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float32, Int64
 
 from deeplense.core.compiled import Runner
-from deeplense.data.dataset import Dataset
+from deeplense.data.dataset import IMAGE, Dataset
 from deeplense.data.loader import Batch, Loader
 from deeplense.data.transforms import centre_crop
 from deeplense.recipes.draw import compile_formulas, draw_images
@@ -38,7 +38,7 @@ class RecipeDataset(Dataset):
     def __init__(self, recipe: str, compiled: bool) -> None:
         self.recipe, self.run = load_recipe(recipe), Runner(compiled)
         self.path, self.problems, self.labels = Path(self.recipe.name), [], self.recipe.labels
-        self.image_shape = self.recipe.image_shape
+        self.image_shape, self.degradation = self.recipe.image_shape, self.recipe.pair
         self.samples = self.recipe.samples()
         if compiled:
             compile_formulas(self.recipe, self.run)
@@ -54,10 +54,19 @@ class RecipeDataset(Dataset):
         """No path is one: it is asked for by name."""
         return False
 
+    @property
+    def array_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """The shape of each array that would be stored of an image."""
+        return self.recipe.array_shapes()
+
     def images(self, indices: Sequence[int] | Int64[np.ndarray, " B"]) -> Float32[np.ndarray, "B C H W"]:
         """Return images by row."""
+        return self.array(IMAGE, indices)
+
+    def array(self, name: str, indices: Sequence[int] | Int64[np.ndarray, " B"]) -> Float32[np.ndarray, "B C H W"]:
+        """Return an array by row."""
         samples = [self.samples[int(index)] for index in indices]
-        return draw_images(self.recipe, SEED, samples, self.run)["image"].numpy()
+        return draw_images(self.recipe, SEED, samples, self.run)[name].numpy()
 
 
 class FreshLoader(Loader):
@@ -89,7 +98,7 @@ class FreshLoader(Loader):
             some = positions[first : first + many]
             images = self._draw(np.concatenate(some))
             for where, part in zip(some, torch.split(images, [len(where) for where in some]), strict=True):
-                yield self._batch(part, where)
+                yield self._batch({IMAGE: part}, where)
 
     def sample(self, n: int) -> Float32[torch.Tensor, "n C H W"]:
         """Return n images of the first epoch, or all if there are fewer."""
@@ -99,5 +108,5 @@ class FreshLoader(Loader):
         known = [self.samples[int(row)] for row in self.rows[positions]]
         first = self.epoch * self.recipe.counts.train
         samples = [Sample("fresh", sample.label, first + sample.k) for sample in known]
-        images = draw_images(self.recipe, self.seed, samples, self.run)["image"]
+        images = draw_images(self.recipe, self.seed, samples, self.run)[IMAGE]
         return images if self.crop is None else centre_crop(images, self.crop).contiguous()

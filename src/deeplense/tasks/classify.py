@@ -36,7 +36,7 @@ class Classify(LearntTask):
         Class names, in the order of the targets.
     """
 
-    primary_metric: ClassVar[str] = "auroc_macro"
+    primary_metric: str = "auroc_macro"
     examples_name: ClassVar[str] = "mistakes"
     has_temperature: ClassVar[bool] = True
 
@@ -75,7 +75,7 @@ class Classify(LearntTask):
         """One probability per class."""
         return len(self.labels)
 
-    def answers(self, output: Float[Tensor, "B K"]) -> Float32[Tensor, "B K"]:
+    def answers(self, output: Float[Tensor, "B K"], batch: Batch | None = None) -> Float32[Tensor, "B K"]:
         """Return the probability of every class."""
         return F.softmax(output.float(), dim=1)
 

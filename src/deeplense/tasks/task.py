@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
@@ -43,11 +43,17 @@ class Task(ABC):
         What the images worth showing are called: the stem of their files.
     has_temperature
         Whether answers are probabilities that a temperature, fitted on validation, makes honest.
+    needs_labels
+        Whether an image can be judged only when its class is known.
+    pairs
+        Whether it is asked of pairs: the network sees the coarse image and answers with a fine one.
     """
 
-    primary_metric: ClassVar[str]
+    primary_metric: str
     examples_name: ClassVar[str]
     has_temperature: ClassVar[bool] = False
+    needs_labels: ClassVar[bool] = True
+    pairs: ClassVar[bool] = False
 
     @classmethod
     @abstractmethod
@@ -64,8 +70,8 @@ class Task(ABC):
         """How many numbers an answer has, K."""
 
     @abstractmethod
-    def answers(self, output: Tensor) -> Float32[Tensor, "B K"]:
-        """Return one row per image: what is stored as prediction."""
+    def answers(self, output: Tensor, batch: Batch | None = None) -> Float32[Tensor, "B K"]:
+        """Return one row per image: what is stored as prediction; of new images nothing is known, there is no batch."""
 
     @abstractmethod
     def marks(self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]) -> dict[str, float]:
@@ -90,6 +96,10 @@ class Task(ABC):
     @abstractmethod
     def examples(self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]) -> list[Example]:
         """Return the images that a reader should see."""
+
+    def pictures(self, output: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Return what a reader should see of images beside what the network saw: name → [B, C, H, W]."""
+        return {}
 
     def temperature(self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]) -> float | None:
         """Return the temperature that makes probabilities honest, fitted on validation; None for other answers."""
@@ -119,6 +129,10 @@ class LearntTask(Task):
     @abstractmethod
     def loss(self, output: Tensor, batch: Batch) -> Float[Tensor, " B"]:
         """Return the loss of every image."""
+
+    def finish(self, network: nn.Module, batches: Iterable[tuple[Tensor, Batch]]) -> None:
+        """Take what is left to be learnt, without gradients, from the network's outputs on the validation images."""
+        return None
 
 
 TASKS: Registry[type[Task]] = Registry("task", "deeplense.tasks")

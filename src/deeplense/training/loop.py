@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from accelerate.utils import gather_object
 from jaxtyping import Float32, Int64
 from safetensors.torch import save
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from deeplense.core.console import note
 from deeplense.core.errors import CorruptFile, DeepLenseError
@@ -23,11 +25,13 @@ from deeplense.core.files import atomic
 from deeplense.core.run_folder import RunFolder
 from deeplense.core.seeding import stable_key
 from deeplense.data.loader import Batch, Loader
-from deeplense.data.transforms import Augmentation, Images, Normalisation, Symmetry, symmetric_copies
+from deeplense.data.transforms import Augmentation, Images, Normalisation, Symmetry, symmetric_copies, turned_back
+from deeplense.models.network import load_weights
 from deeplense.tasks.task import LearntTask, Task
 from deeplense.training.optimizers import OptimizerName, ScheduleName, build_optimizer, learning_rate_factor
 
 Record = dict[str, float]
+DECAY = 0.999  # of the running mean of weights, per step
 
 
 class Diverged(DeepLenseError):
@@ -52,6 +56,8 @@ class Plan:
         Steps between two lines of progress; 0 for one line per epoch.
     average_symmetry
         Whether an answer is the mean over all copies of the image that the augmentation's symmetry allows.
+    average_weights
+        Whether the network that is judged and kept is a running mean of the one that learns.
     """
 
     epochs: int
@@ -64,6 +70,7 @@ class Plan:
     seed: int
     log_interval: int
     average_symmetry: bool
+    average_weights: bool
 
 
 @dataclass
@@ -108,6 +115,7 @@ class Trainer:
     run: RunFolder
     accelerator: Accelerator
     on_epoch: Callable[[Record, Float32[np.ndarray, "N K"]], None] = lambda record, answers: None
+    mean: AveragedModel | None = field(default=None, init=False)
 
     def fit(self) -> State:
         """Train to the end, from the start or from where an interrupted run stopped; return the final state."""
@@ -115,6 +123,8 @@ class Trainer:
         if self.accelerator.device.type == "cuda" and self.accelerator.num_processes > 1:
             self.network = nn.SyncBatchNorm.convert_sync_batchnorm(self.network)  # type: ignore[no-untyped-call]
         self.network.to(memory_format=torch.channels_last)  # convolutions are faster so, on the CPU and on GPUs
+        if self.plan.average_weights:
+            self.mean = AveragedModel(self.network, avg_fn=_towards, use_buffers=True)
         wrapped, optimizer = self.accelerator.prepare(self.network, optimizer)
         state = self._load(optimizer)
         while state.epoch < self.plan.epochs and not self._is_stale(state):
@@ -124,12 +134,12 @@ class Trainer:
             record["images_per_second"] = len(self.train) / (time.monotonic() - begin)
             answers, loss = predict_all(
                 self.task,
-                wrapped,
+                self._judged(wrapped),
                 self.validation,
                 self.normalisation,
                 self.plan.batch_size,
                 self.accelerator,
-                self.augmentation.symmetry if self.plan.average_symmetry else "none",
+                self._averaged_symmetry(),
             )
             marks = self.task.marks(answers, self.validation.targets.numpy())
             record |= {"validation_loss": loss} | {f"validation_{name}": value for name, value in marks.items()}
@@ -142,9 +152,33 @@ class Trainer:
             self._save(state, optimizer)
             self._report(record, state, answers)
         if self.accelerator.is_main_process:
+            self._finish()
             self.run.resume_state.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         return state
+
+    @torch.inference_mode()
+    def _finish(self) -> None:
+        """Let the task take from the best network's outputs on validation what gradients do not give."""
+        load_weights(self.network, self.run.weights)
+        self.network.eval()
+        self.task.finish(self.network, self._validated())
+        self._save_weights(self.network)
+
+    def _validated(self) -> Iterator[tuple[Tensor, Batch]]:
+        """Yield the network's outputs on the validation images."""
+        for batch in self.validation.in_order(self.plan.batch_size):
+            on_device = batch.to(self.accelerator.device)
+            image = self.normalisation(on_device.image)
+            yield averaged(self.task, self.network, image, self._averaged_symmetry()), on_device
+
+    def _averaged_symmetry(self) -> Symmetry:
+        """Return the symmetry over whose copies an answer is averaged."""
+        return self.augmentation.symmetry if self.plan.average_symmetry else "none"
+
+    def _judged(self, wrapped: nn.Module) -> nn.Module:
+        """Return the network that is judged and kept: the mean of its weights over the last steps, if so planned."""
+        return wrapped if self.mean is None else self.mean
 
     def _epoch(self, wrapped: nn.Module, optimizer: Any, epoch: int) -> Record:
         """Learn from every training image once."""
@@ -167,6 +201,8 @@ class Trainer:
             losses = self.task.loss(output, batch)
             self.accelerator.backward(losses.mean())
             optimizer.step()
+            if self.mean is not None:
+                self.mean.update_parameters(self.network)
             total += losses.detach().sum()
             if self.plan.log_interval and (step + 1) % self.plan.log_interval == 0:
                 loss = float(losses.detach().mean())
@@ -190,9 +226,11 @@ class Trainer:
         positions = [order[i * size : (i + 1) * size][mine] for i in range(self._steps_per_epoch())]
         for batch in self.train.batches(positions):
             numbers = self.augmentation.draw(size, generator)[mine].to(self.accelerator.device)
-            on_device = batch.to(self.accelerator.device)
-            image = self.augmentation.apply(self.normalisation(on_device.image), numbers)
-            yield Batch(image, on_device.target, on_device.index)
+            yield batch.to(self.accelerator.device).changed(partial(self._seen, numbers=numbers))
+
+    def _seen(self, images: Images, numbers: Tensor) -> Images:
+        """Return images as the network sees them in training."""
+        return self.augmentation.apply(self.normalisation(images), numbers)
 
     def _batch_size(self) -> int:
         """Return the images per step: as asked for, less where the set is smaller, a multiple of the processes."""
@@ -208,13 +246,18 @@ class Trainer:
 
     def _save_best(self) -> None:
         if self.accelerator.is_main_process:
-            weights = {key: value.contiguous().cpu() for key, value in self.network.state_dict().items()}
-            with atomic(self.run.weights) as temporary:
-                temporary.write_bytes(save(weights))
+            self._save_weights(self.network if self.mean is None else self.mean.module)
+
+    def _save_weights(self, network: nn.Module) -> None:
+        weights = {key: value.contiguous().cpu() for key, value in network.state_dict().items()}
+        with atomic(self.run.weights) as temporary:
+            temporary.write_bytes(save(weights))
 
     def _save(self, state: State, optimizer: Any) -> None:
         if self.accelerator.is_main_process:
             content = {"network": self.network.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)}
+            if self.mean is not None:
+                content["mean"] = self.mean.state_dict()
             serialised = io.BytesIO()  # torch reports a full disk as a RuntimeError; Python as what it is
             torch.save(content, serialised)
             with atomic(self.run.resume_state) as temporary:
@@ -229,6 +272,8 @@ class Trainer:
             content = torch.load(path, map_location="cpu", weights_only=True)
             self.network.load_state_dict(content["network"])
             optimizer.load_state_dict(content["optimizer"])
+            if self.mean is not None:
+                self.mean.load_state_dict(content["mean"])
             state = State(**content["state"])
         except Exception as error:  # torch.load raises nearly anything on a damaged file
             raise CorruptFile(
@@ -256,10 +301,21 @@ class Trainer:
             note(message)
 
 
-def averaged(network: nn.Module, images: Images, symmetry: Symmetry) -> Tensor:
-    """Return the mean of the network's outputs over all copies of each image that the symmetry allows."""
-    copies = symmetric_copies(images, symmetry)
-    mean: Tensor = sum(network(copy) for copy in copies) / len(copies)
+def _towards(mean: Tensor, new: Tensor, n_averaged: Tensor | int) -> Tensor:
+    """Return the running mean after one more step: over all steps at first, then over about the last thousand."""
+    weight = max(1 / (1 + int(n_averaged)), 1 - DECAY)
+    return mean + weight * (new - mean) if mean.is_floating_point() else new
+
+
+def averaged(task: Task, network: nn.Module, images: Images, symmetry: Symmetry) -> Tensor:
+    """Return the mean of the network's outputs over all copies of each image that the symmetry allows.
+
+    Where an output is an image, each is turned back first.
+    """
+    outputs = [network(copy) for copy in symmetric_copies(images, symmetry)]
+    if task.pairs:
+        outputs = turned_back(outputs, symmetry)
+    mean: Tensor = sum(outputs) / len(outputs)
     return mean
 
 
@@ -283,11 +339,11 @@ def predict_all(
     for batch in images.in_order(batch_size, (accelerator.process_index, accelerator.num_processes)):
         on_device = batch.to(accelerator.device)
         with accelerator.autocast():
-            output = averaged(network, normalisation(on_device.image), symmetry)
+            output = averaged(task, network, normalisation(on_device.image), symmetry)
         loss = math.nan
-        if isinstance(task, LearntTask) and bool((batch.target >= 0).all()):
+        if isinstance(task, LearntTask) and (bool((batch.target >= 0).all()) or not task.needs_labels):
             loss = float(task.loss(output, on_device).sum())
-        parts.append((batch.index.numpy(), task.answers(output).cpu().numpy(), loss))
+        parts.append((batch.index.numpy(), task.answers(output, on_device).cpu().numpy(), loss))
     if accelerator.num_processes > 1:
         parts = gather_object(parts)
     index = np.concatenate([part[0] for part in parts])

@@ -10,13 +10,14 @@ from typing import Any, Self
 import numpy as np
 import torch
 from accelerate import Accelerator
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from deeplense.core.config import Config
 from deeplense.core.errors import DeepLenseError, InvalidDataset, MissingFile
 from deeplense.core.run_folder import RunFolder, find_run
-from deeplense.data.loader import Loader
+from deeplense.data.dataset import Dataset
+from deeplense.data.loader import Batch, Loader, PairLoader
 from deeplense.data.readers.files import read_image
 from deeplense.data.splits import Fold
 from deeplense.data.transforms import Normalisation, Symmetry, centre_crop
@@ -126,6 +127,12 @@ class TrainedModel:
         except (DeepLenseError, TypeError) as error:
             raise self.run.odd_config(error) from error
 
+    def loader(self, dataset: Dataset, rows: Int64[np.ndarray, " N"], workers: int = 0) -> Loader:
+        """Return some images of a dataset as the network takes them."""
+        if self.task.pairs:
+            return PairLoader(dataset, rows, workers=workers)
+        return Loader(dataset, rows, self.labels, self.crop, workers)
+
     def expect(self, n_images: int) -> None:
         """Learn how many images will come: what is worth compiling depends on it."""
         network: Any = self.network
@@ -151,8 +158,20 @@ class TrainedModel:
     def answer(self, images: Float32[np.ndarray, "B C H W"]) -> Float32[np.ndarray, "B K"]:
         """Return one row per prepared image."""
         on_device = torch.from_numpy(images).to(self.accelerator.device)
-        output = averaged(self.network, self.normalisation(on_device), self.symmetry)
-        return self.task.answers(output).cpu().numpy()
+        return self.task.answers(self._output(on_device)).cpu().numpy()
+
+    @torch.inference_mode()
+    def pictures(self, batch: Batch) -> dict[str, Tensor]:
+        """Return what a reader should see of prepared images beside themselves: name → [B, C, H, W]."""
+        if self.task.pairs:
+            on_device = batch.to(self.accelerator.device)
+            found = self.task.pictures(self._output(on_device.image), on_device)
+            return {name: picture.float().cpu().contiguous() for name, picture in found.items()}
+        maps = self.maps(batch.image)
+        return {} if maps is None else {"maps": maps}
+
+    def _output(self, images: Float32[Tensor, "B C H W"]) -> Tensor:
+        return averaged(self.task, self.network, self.normalisation(images), self.symmetry)
 
     @torch.inference_mode()
     def maps(self, images: Float32[Tensor, "B C H W"]) -> Float32[Tensor, "B 1 H W"] | None:

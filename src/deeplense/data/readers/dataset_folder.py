@@ -11,12 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
-from deeplense.core.errors import CorruptFile, InvalidDataset, MissingFile
+from deeplense.core.degradation import Degradation
+from deeplense.core.errors import CorruptFile, DeepLenseError, InvalidDataset, MissingFile
 from deeplense.core.files import read_json
-from deeplense.data.dataset import READERS, Dataset
+from deeplense.data.dataset import IMAGE, LOW, READERS, TRUTH, Dataset
 from deeplense.data.readers.hdf5 import locate, to_stacks
 from deeplense.data.readers.stacks import Stack
-from deeplense.data.shards import CATALOGUE, FORMAT, FORMAT_VERSION, IMAGE, MANIFEST, damaged, shard_name
+from deeplense.data.shards import CATALOGUE, FORMAT, FORMAT_VERSION, MANIFEST, damaged, shard_name
 
 SHARDS_PER_QUESTION = 64
 REMEDY = "simulate it again: `deeplense simulate` finishes or rebuilds the same bytes"
@@ -45,7 +46,7 @@ class DatasetFolder(Dataset):
             raise InvalidDataset(f"{path} is unfinished: it has no {MANIFEST}", "a complete dataset folder", REMEDY)
         self.manifest: dict[str, Any] = read_json(path / MANIFEST)
         self._parse_manifest()
-        self._stacks: dict[int, Stack] = {}
+        self._stacks: dict[tuple[int, str], Stack] = {}
         self._answers: dict[int, bytes] = {}
         self.catalogue = self._read_catalogue()
 
@@ -69,7 +70,9 @@ class DatasetFolder(Dataset):
             }
             if odd := [name for name, good in sound.items() if not good]:
                 raise ValueError(odd[0])
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+            pair = (manifest.get("recipe") or {}).get("pair")
+            self.degradation = None if pair is None else Degradation.from_mapping(pair)
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, DeepLenseError) as error:
             remedy = "restore it, or remove the folder and simulate it again"
             raise CorruptFile(path, f"a field is missing or odd ({error!r})", "a manifest", remedy) from error
         self.image_shape = (channels, height, width)
@@ -79,15 +82,29 @@ class DatasetFolder(Dataset):
         """Whether the folder has a manifest, or a catalogue that waits for one."""
         return (path / MANIFEST).is_file() or (path / CATALOGUE).is_file()
 
+    @property
+    def array_shapes(self) -> dict[str, tuple[int, int, int]]:
+        """The shape of each array of an image; of pairs `low` is `factor` times smaller."""
+        shapes = {IMAGE: self.image_shape}
+        if self.degradation is not None:
+            channels, height, width = self.image_shape
+            coarse = channels, height // self.degradation.factor, width // self.degradation.factor
+            shapes |= {LOW: coarse, TRUTH: self.image_shape}
+        return shapes
+
     def images(self, indices: Sequence[int] | Int64[np.ndarray, " B"]) -> Float32[np.ndarray, "B C H W"]:
         """Return images by row, shard by shard."""
+        return self.array(IMAGE, indices)
+
+    def array(self, name: str, indices: Sequence[int] | Int64[np.ndarray, " B"]) -> Float32[np.ndarray, "B C H W"]:
+        """Return an array by row, shard by shard."""
         rows = np.asarray(indices, dtype=np.int64)
-        result = np.empty((rows.size, *self.image_shape), dtype=np.float32)
+        result = np.empty((rows.size, *self.array_shapes[name]), dtype=np.float32)
         numbers = rows // self._rows_per_shard
         for number in np.unique(numbers):
             where = np.flatnonzero(numbers == number)
             try:
-                result[where] = self._stack(int(number)).rows(rows[where] % self._rows_per_shard)
+                result[where] = self._stack(int(number), name).rows(rows[where] % self._rows_per_shard)
             except CorruptFile as error:
                 error.remedy = REMEDY
                 raise
@@ -101,18 +118,18 @@ class DatasetFolder(Dataset):
         """Return the files whose bytes are not those that the manifest vouches for."""
         return damaged(self.path, self.manifest)
 
-    def _stack(self, number: int) -> Stack:
-        """Return the rows of a shard."""
-        if number not in self._stacks:
-            path, wanted = self.path / shard_name(number), (self._rows[number], *self.image_shape)
+    def _stack(self, number: int, name: str) -> Stack:
+        """Return the rows of one array of a shard."""
+        if (number, name) not in self._stacks:
+            path, wanted = self.path / shard_name(number), (self._rows[number], *self.array_shapes[name])
             if not path.is_file():
                 raise MissingFile(f"{path} is missing", f"the shard {path.name} of the manifest", REMEDY)
-            stack = to_stacks(path, self._answer(number))[0].get(IMAGE)
+            stack = to_stacks(path, self._answer(number))[0].get(name)
             if stack is None or stack.shape != wanted:
-                found = "no images" if stack is None else f"images of shape {stack.shape}"
-                raise CorruptFile(path, found, f"images of shape {wanted}", REMEDY)
-            self._stacks[number] = stack
-        return self._stacks[number]
+                found = f"no array '{name}'" if stack is None else f"an array '{name}' of shape {stack.shape}"
+                raise CorruptFile(path, found, f"one of shape {wanted}", REMEDY)
+            self._stacks[number, name] = stack
+        return self._stacks[number, name]
 
     def _answer(self, number: int) -> bytes:
         """Return what libhdf5 says of a shard; it is asked about many at once, since each question starts a process."""

@@ -36,6 +36,8 @@ class Tracker:
         Key of the records that training wants to raise.
     past
         Records of the epochs that earlier sessions have mirrored.
+    draws
+        Whether ROC curve and confusion matrix mean anything: of classifiers.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class Tracker:
         run: RunFolder | None = None,
         primary: str = "",
         past: Sequence[Mapping[str, float]] = (),
+        draws: bool = True,
     ) -> None:
+        self._draws = draws
         self._service, self._run, self._primary = service, run, primary
         self._epoch = len(past)
         self._best = max((record.get(primary, -math.inf) for record in past), default=-math.inf)
@@ -108,7 +112,8 @@ class Tracker:
             images = classification_pictures(*drawn_from)
             service.pictures({f"{split}/{name}": image for name, image in images.items()}, self._epoch)
 
-        self._try(send)
+        if self._draws:
+            self._try(send)
 
     def _try(self, send: Callable[[Service], object]) -> None:
         if self._service is None:
@@ -199,7 +204,8 @@ def _open(name: str, run: RunFolder, config: Mapping[str, Any], training: bool) 
     except Exception as error:  # as in Tracker._try
         note(f"{kind.title} could not be started ({reason(error)}): going on without it")
         return Tracker()
-    return Tracker(service, run, f"validation_{TASKS[config['task']].primary_metric}", past)
+    task = config["task"]
+    return Tracker(service, run, f"validation_{TASKS[task].primary_metric}", past, draws=task == "classify")
 
 
 def _past(run: RunFolder) -> list[dict[str, float]]:

@@ -1,0 +1,1 @@
+"""Coarse images to finer ones: one architecture per file."""
