@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from safetensors.numpy import save_file
+from scipy import stats
 
 from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile
 from deeplense.core.files import write_json
@@ -384,11 +385,25 @@ def test_one_detector(tmp_path):
     ):  # fmt: skip
         assert expected in text, expected
     assert "theta_e" not in text
+    assert "p_chi2" not in text, "not every detector has one, and runs of before have none"
     titles = " ".join(pictures(page.read_text()))
     for expected in ("false positive rate", "anomaly score", "p-value", "KS distance", "signal-to-noise ratio"):
         assert expected in titles
     assert outline.tags.count("img") == 3 + 1 + 3 + 2 * 7  # figures, sensitivity, colours, images and maps
     assert all(link.startswith(("data:image/", "#run-")) for link in outline.links)
+
+
+@pytest.mark.parametrize(("power", "words"), [(1, "uniform as far as they can tell"), (4, "not uniform")])
+def test_the_theoretical_p_values_are_judged_where_there_are_any(tmp_path, power, words):
+    folder = make_detector(tmp_path / "a", detector="physical")
+    table = pq.read_table(folder / "predictions.parquet")
+    p_chi2 = pa.array(np.random.default_rng(0).random(len(table)) ** power, pa.float32())
+    pq.write_table(table.append_column("p_chi2", p_chi2), folder / "predictions.parquet")
+    text = " ".join(Outline(report(runs=[str(folder)]).read_text()).text.split())
+    assert f"Of these normal images it is {words}" in text
+    normal = np.array(table["label"]) == "no_sub"
+    distance = stats.kstest(p_chi2.to_numpy()[normal], "uniform").statistic
+    assert f"KS distance {distance:.3f}" in text
 
 
 def test_a_fit_of_no_time_takes_less_than_a_second(tmp_path):
@@ -585,6 +600,15 @@ def test_answers_of_something_else_are_refused(tmp_path, column, value):
         pq.write_table(other, folder / "predictions.parquet")
         with pytest.raises(CorruptFile, match=r"predictions\.parquet"):
             report(runs=[str(folder)])
+
+
+def test_a_p_value_of_chi2_beyond_1_is_refused(tmp_path):
+    folder = make_detector(tmp_path / "a", detector="physical")
+    table = pq.read_table(folder / "predictions.parquet")
+    wrong = table.append_column("p_chi2", pa.array(np.full(len(table), 1.5), pa.float32()))
+    pq.write_table(wrong, folder / "predictions.parquet")
+    with pytest.raises(CorruptFile, match=r"predictions\.parquet"):
+        report(runs=[str(folder)])
 
 
 def test_importing_the_verb_loads_nothing_heavy():

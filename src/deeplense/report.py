@@ -64,7 +64,7 @@ def report(options: ReportOptions | None = None, /, **fields: Any) -> Path:
     CorruptFile
         When a file of the run folder is not what `train` and `evaluate` write.
     InvalidOption
-        When runs are of different tasks, or attributions are asked for of a detector of anomalies.
+        When runs are of different tasks, or attributions are asked for of anything but a classifier.
     InvalidDataset
         When attributions are asked for, and the run's dataset is no longer the one that it was judged on.
     """
@@ -123,9 +123,24 @@ def _detectors(runs: Sequence[RunFolder], attribution: bool) -> str:
     return render([section(read_detector_run(folder), f"run-{place}") for place, folder in enumerate(runs, 1)])
 
 
+def _upscalers(runs: Sequence[RunFolder], attribution: bool) -> str:
+    """Return the page of super-resolution."""
+    if attribution:
+        raise InvalidOption(
+            f"--attribution with {runs[0].id}, a run of super-resolution",
+            "a classifier, whose answer can be explained",
+            "leave out --attribution: the page shows where the images differ from what was asked for",
+        )
+    from deeplense.pages.resolution import render, section
+    from deeplense.pages.resolved import read_resolved_run
+
+    return render([section(read_resolved_run(folder), f"run-{place}") for place, folder in enumerate(runs, 1)])
+
+
 PAGES: dict[str, Callable[[Sequence[RunFolder], bool], str]] = {
     "classify": _classifiers,
     "detect_anomalies": _detectors,
+    "super_resolve": _upscalers,
 }
 
 

@@ -28,7 +28,12 @@ if TYPE_CHECKING:
     from deeplense.training.loop import Trainer
 
 DETECTING = {"detector": "physical", "normal": "no_sub"}  # options of the task detect_anomalies, and their defaults
-RESOLVING = {"estimator": "truth", "loss": "mse"}  # those of the task super_resolve
+RESOLVING = {
+    "estimator": "truth",
+    "loss": "mse",
+    "adversary": 0.0,
+    "perceptual": None,
+}  # those of the task super_resolve
 OF_ALL = {"dataset", "task", "epochs", "batch_size", "lr", "symmetry", "device", "workers", "seed", "out", "resume"}
 LEARNING = {  # how a network learns step by step
     *("optimizer", "weight_decay", "decay_lr", "schedule", "patience", "average_symmetry", "average_weights"),
@@ -61,6 +66,11 @@ class TrainOptions(Config):
         What super-resolution predicts: the noise-free fine image (truth, the default), or the observed one (fidelity).
     loss
         What super-resolution learns by: mse (the default), mae, ssim, or mixed of the last two.
+    adversary
+        Weight of an opponent that tells made images from real ones, in units of the noise; it takes a network that has
+        learnt by error (--pretrained). 0.1 for srgan, else none.
+    perceptual
+        A classifier's run: super-resolved images are also to look to it as the real ones do.
     fresh
         Draw new training images from the recipe in every epoch; no files are written.
     model_source
@@ -146,6 +156,8 @@ class TrainOptions(Config):
     normal: str | None = None
     estimator: Literal["fidelity", "truth"] | None = None
     loss: Literal["mse", "mae", "ssim", "mixed"] | None = None
+    adversary: Annotated[float | None, Bounds(low=0)] = None
+    perceptual: str | None = None
     fresh: bool = False
     model_source: Literal["baseline", "timm", "deeplense"] = "deeplense"
     model_name: str | None = None
@@ -351,7 +363,7 @@ def _resolve(
     from deeplense.simulate import ensure
     from deeplense.tasks.super_resolve import SuperResolve
     from deeplense.training.familiar import ranges, statistics
-    from deeplense.training.resolving import pair_settings, prepare_resolver
+    from deeplense.training.resolving import contest_of, pair_settings, prepare_resolver, take_features
 
     with accelerator.main_process_first():
         dataset = open_dataset(ensure(_named(options)))
@@ -360,8 +372,18 @@ def _resolve(
         )
     settings = options.as_dict() | {name: getattr(options, name) or value for name, value in RESOLVING.items()}
     settings |= {"model_source": "deeplense", "model_name": options.model_name or "residual_unet"}
+    if settings["model_name"] == "srgan" and options.adversary is None:
+        settings["adversary"] = 0.1
+    if settings["adversary"] and options.pretrained == "0":
+        raise InvalidOption(
+            "an opponent for a network that has learnt nothing",
+            "weights of a run that has learnt by error",
+            "train with --adversary 0 first, then add --pretrained RUN/model.safetensors",
+        )
     settings |= pair_settings(train)
     task = SuperResolve.of(dataset.labels, settings)
+    if options.perceptual is not None:
+        take_features(task, options.perceptual, dataset.image_shape, accelerator.device)
     torch.manual_seed(options.seed)
     network = task.network(train.image_shape, settings)
     if options.pretrained == "0":
@@ -382,7 +404,10 @@ def _resolve(
         config["dataset"] |= {"n_train": len(train), "n_validation": len(validation)}
         if accelerator.is_main_process:
             run.write_config(config)
-    return _trainer(options, run, config, accelerator, task, network, (train, validation)), config
+    trainer = _trainer(options, run, config, accelerator, task, network, (train, validation))
+    if settings["adversary"]:
+        trainer.contest = contest_of(task, train.image_shape[0], settings["adversary"], options.lr, options.seed)
+    return trainer, config
 
 
 def _trainer(

@@ -7,11 +7,14 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
 
 from deeplense.core.errors import InvalidDataset
-from deeplense.detectors.calibrated import CalibratedDetector, build_detector
+from deeplense.detectors.calibrated import CalibratedDetector, build_detector, has_p_chi2
 from deeplense.detectors.detector import Effort
-from deeplense.detectors.physical import Physical, _smoothed, _spectrum
+from deeplense.detectors.physical import Physical, _smoothed, _spectrum, chi2_tail
 from deeplense.metrics.anomalies import uniformity
 from deeplense.metrics.ranking import auroc
 from deeplense.recipes.draw import draw_images
@@ -58,6 +61,32 @@ def test_it_finds_what_it_has_never_seen(fitted: CalibratedDetector, recipe: Rec
     assert chance > 0.01, f"p-values of normal images are not uniform: {distance}"
 
 
+@given(st.integers(1, 50_000), st.lists(st.floats(-8, 12), min_size=1, max_size=20))
+def test_the_tail_of_chi2_is_that_of_scipy(freedom: int, sigmas: list[float]) -> None:
+    chi2 = np.maximum(0, freedom + np.array(sigmas) * np.sqrt(2 * freedom))
+    found = chi2_tail(torch.from_numpy(chi2), freedom)
+    np.testing.assert_allclose(found.numpy(), stats.chi2.sf(chi2, freedom), rtol=1e-7, atol=1e-300)
+
+
+def test_p_values_of_chi2_are_uniform_for_smooth_lenses_alone(fitted: CalibratedDetector, recipe: Recipe) -> None:
+    assert has_p_chi2("physical")
+    assert not has_p_chi2("pca")
+    smooth = images(recipe, "no_sub", 200)
+    p_chi2 = fitted(smooth)[:, 2]
+    assert uniformity(p_chi2.numpy())[1] > 0.01, "Model II: normal noise of known variance"
+    chi2 = 1600 * fitted.detector.misfit(smooth[:20]).double()  # type: ignore[union-attr]
+    torch.testing.assert_close(p_chi2[:20], chi2_tail(chi2, 1600 - 2), rtol=1e-3, atol=1e-4)
+    assert (fitted(images(recipe, "axion", 30))[:, 2] < 0.01).float().mean() > 0.9
+
+
+def test_what_has_no_chi2_fits_as_badly_as_can_be(
+    fitted: CalibratedDetector, recipe: Recipe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    none = torch.full((2,), torch.nan)
+    monkeypatch.setattr(fitted.detector, "judge", lambda images: (none, none))
+    assert fitted(images(recipe, "no_sub", 2))[:, 1:].tolist() == [[1 / 201, 0.0]] * 2
+
+
 def test_what_is_no_lens_is_as_strange_as_can_be(fitted: CalibratedDetector, recipe: Recipe) -> None:
     lens = images(recipe, "no_sub", 1)
     masked = lens.clone()
@@ -73,7 +102,7 @@ def test_what_is_no_lens_is_as_strange_as_can_be(fitted: CalibratedDetector, rec
         "negative": -lens,
     }
     for name, image in odd.items():
-        score, p_value = fitted(image)[0]
+        score, p_value, _ = fitted(image)[0]
         assert torch.isfinite(score), name
         assert p_value <= 2 / 201, name
 

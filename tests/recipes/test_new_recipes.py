@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from deeplense.recipes.draw import Drawn, draw, draw_images
+from deeplense.recipes.draw import Drawn, draw, draw_images, streams_of
 from deeplense.recipes.recipe import Recipe, Sample, load_recipe
 from deeplense.recipes.scenes import draw_parameters
 
@@ -33,7 +33,7 @@ COLUMNS = {  # of the catalogue, by class: those that tell the classes apart, an
         "cdm": {"lens_e1", "halo_mass"},
         "axion": {"lens_e1", "axion_mass"},
     },
-    "test5": {"no_sub": {"source_magnitude"}, "sub": {"source_magnitude", "halo_mass"}},
+    "test5": {"no_sub": {"source_magnitude", "lens_gamma1"}, "sub": {"source_magnitude", "lens_gamma1", "halo_mass"}},
     "lens_finding": {
         "nonlens": {"galaxy_magnitude", "spiral_present", "ring_present", "companion_present"},
         "lens": {"galaxy_magnitude", "lens_theta_E", "source_magnitude", "companion_present"},
@@ -92,8 +92,6 @@ def test_the_physical_models_have_physical_lenses(name: str) -> None:
 
 def test_the_physical_subhaloes_are_a_poisson_number_of_a_steep_law() -> None:
     recipe = load_recipe("model_ii_physical")
-    from deeplense.recipes.draw import streams_of
-
     streams = streams_of(SEED, [Sample("train", "cdm", k) for k in range(2000)])
     mass = draw_parameters(recipe, "cdm", streams)["halo_mass"]
     count = np.isfinite(mass).sum(1)
@@ -157,6 +155,19 @@ def test_test5_has_the_statistics_of_the_published_images() -> None:
     assert profile[74:76].mean(0)[98:106].mean() > 1.4 * profile[:, 74:76].mean(1)[98:106].mean(), (
         "the ring is wider in x"
     )
+
+
+def test_test5_has_wider_rings_with_substructure() -> None:
+    # published, smooth lenses fitted: 1.198 ± 0.010 and 1.289 ± 0.011 arcsec
+    recipe = load_recipe("test5")
+    streams = streams_of(SEED, [Sample("train", "sub", k) for k in range(500)])
+    columns = draw_parameters(recipe, "sub", streams)
+    smooth, added = recipe.lens.theta_E, recipe.lens.plane.theta_E2_per_solar_mass * columns["halo_mass"].sum(1)
+    assert np.hypot(columns["halo_x"], columns["halo_y"]).max() < 0.8 * smooth, "none among the arcs"
+    ring = smooth / 2 + np.sqrt(smooth**2 / 4 + added)  # where θ = θ_E + added / θ
+    assert ring.mean() == pytest.approx(1.289, abs=0.004)
+    assert ring.std() < 0.005
+    assert np.percentile(columns["lens_gamma1"], [5, 95]) == pytest.approx([0.02, 0.27], abs=0.03)
 
 
 @pytest.mark.parametrize("name", ["lens_finding", "lens_finding_4band"])

@@ -127,6 +127,19 @@ def test_unknown_names_are_named(small_set: Path, small_tree: Path, tmp_path: Pa
         detector_run(small_tree, tmp_path / "c", detector="physical")
 
 
+@pytest.mark.parametrize("detector", ["pca", "physical"])
+def test_a_detector_with_a_model_has_a_p_value_more(detector: str) -> None:
+    task = DetectAnomalies.of(LABELS, {"normal": "no_sub", "detector": detector})
+    more = ["p_chi2"] * (detector == "physical")
+    assert task.n_answers == 2 + len(more)
+    answers = np.array([[0.1, 0.9, 0.8], [5.0, 0.1, 1e-9]], np.float32)[:, : task.n_answers]
+    columns = task.columns(answers)
+    assert list(columns) == ["score", "p_value", "q_value", *more]
+    for name in more:
+        assert columns[name].tolist() == answers[:, 2].tolist()
+    assert set(task.columns(answers[:0])) == set(columns), "also of no image"
+
+
 def test_examples() -> None:
     answers = np.array([[0.1, 0.9], [5.0, 0.1], [0.3, 0.5], [9.0, 0.1]], np.float32)
     found = DetectAnomalies(LABELS, "no_sub").examples(answers, np.array([0, 1, 0, 2]))

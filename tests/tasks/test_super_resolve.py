@@ -24,6 +24,7 @@ from deeplense.metrics.noise_law import NoiseLaw
 from deeplense.simulate import simulate
 from deeplense.tasks.super_resolve import COLUMNS, SuperResolve
 from deeplense.train import train
+from deeplense.training.loop import Diverged
 from deeplense.training.resolving import pair_settings
 
 BASE: dict[str, Any] = {"task": "super_resolve", "model_name": "srcnn", "epochs": 1, "batch_size": 8, "device": "cpu"}
@@ -265,3 +266,79 @@ def test_fine_images_must_be_a_whole_number_of_times_larger(tmp_path: Path) -> N
     dataset = open_dataset(tmp_path)
     with pytest.raises(InvalidDataset, match="fine images of 10×10 pixels with coarse ones of 4×4"):
         pair_settings(PairLoader(dataset, dataset.indices("train")))
+
+
+# ---- against an opponent
+
+
+@pytest.fixture(scope="module")
+def by_error(trained: Callable[..., RunFolder]) -> RunFolder:
+    return trained(model_name="srgan", adversary=0.0, lr=1e-3)
+
+
+def test_an_opponent_changes_the_product(trained: Callable[..., RunFolder], by_error: RunFolder) -> None:
+    known: dict[str, Any] = {"model_name": "srgan", "pretrained": str(by_error.weights), "lr": 1e-6}
+    products = [trained(**known, adversary=adversary) for adversary in (0.0, 0.1, 1.0)]
+    assert len({sha256(run.weights) for run in products}) == 3
+    assert products[1].config()["options"]["adversary"] == 0.1
+    assert sha256(trained(**known).weights) == sha256(products[1].weights), "0.1 is what srgan has by itself"
+
+
+def test_an_opponent_needs_a_network_that_knows_something(pairs: Path) -> None:
+    with pytest.raises(InvalidOption, match="has learnt nothing"):
+        train(dataset=str(pairs), **BASE | {"model_name": "srgan"})
+
+
+def test_a_contest_goes_on_where_it_was(
+    trained: Callable[..., RunFolder], by_error: RunFolder, pairs: Path, tmp_path: Path
+) -> None:
+    known: dict[str, Any] = {"model_name": "srgan", "pretrained": str(by_error.weights), "lr": 1e-3, "epochs": 2}
+    known |= {"average_weights": True, "schedule": "constant"}
+    whole = trained(**known)
+    stopped = tmp_path / "stopped"
+
+    class Stopped(Exception):
+        pass
+
+    from deeplense.training.loop import Trainer
+
+    save = Trainer._save
+
+    def save_and_stop(self: Trainer, *args: Any) -> None:
+        save(self, *args)
+        raise Stopped
+
+    with pytest.MonkeyPatch.context() as patched, pytest.raises(Stopped):
+        patched.setattr(Trainer, "_save", save_and_stop)
+        train(dataset=str(pairs), out=stopped, **BASE | known)
+    train(resume=str(stopped))
+    assert sha256(RunFolder(stopped).weights) == sha256(whole.weights)
+
+
+def test_a_network_that_falls_goes_back(
+    trained: Callable[..., RunFolder], by_error: RunFolder, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    monkeypatch.setattr("deeplense.training.loop.TOLERATED", -50.0)  # whatever it does, it has fallen
+    known: dict[str, Any] = {"model_name": "srgan", "pretrained": str(by_error.weights), "lr": 1e-3}
+    run = trained(**known, epochs=2, adversary=0.2)
+    old, new = load_file(by_error.weights), load_file(run.weights)
+    assert all(np.array_equal(old[name], new[name]) for name in old if name != "widening")
+    assert "back to the network of epoch 0" in capfd.readouterr().err
+
+
+def test_a_network_that_falls_again_and_again_is_given_up(
+    trained: Callable[..., RunFolder], by_error: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("deeplense.training.loop.TOLERATED", -50.0)
+    known: dict[str, Any] = {"model_name": "srgan", "pretrained": str(by_error.weights), "lr": 1e-3}
+    with pytest.raises(Diverged, match="below the best"):
+        trained(**known, epochs=6, adversary=0.2)
+
+
+def test_features_of_a_classifier_change_the_product(trained: Callable[..., RunFolder], small_run: Path) -> None:
+    assert sha256(trained(perceptual=str(small_run)).weights) != sha256(trained().weights)
+
+
+def test_features_are_those_of_a_classifier(trained: Callable[..., RunFolder], pairs: Path) -> None:
+    with pytest.raises(InvalidOption, match="a classifier that learns from pixels"):
+        train(dataset=str(pairs), **BASE | {"perceptual": str(trained().path)})

@@ -41,12 +41,16 @@ class CalibratedDetector(nn.Module):
         """Take the scores of held-out normal images as what is normal."""
         self.null = scores.double().sort().values
 
-    def forward(self, images: Images) -> Float[Tensor, "B 2"]:
-        """Return the score of each image, and its conformal p-value."""
-        scores = self.detector.score(images).double().cpu()
+    def forward(self, images: Images) -> Float[Tensor, "B K"]:
+        """Return the score of each image, its conformal p-value, and that of its χ² where the detector has one."""
+        scores, p_chi2 = self.detector.judge(images)
+        scores = scores.double().cpu()
         scores = scores.nan_to_num(nan=LARGEST).clamp(-LARGEST, LARGEST)  # what has no score is as strange as can be
         p_values = conformal_p_values(scores.numpy(), self.null.cpu().numpy())
-        return torch.stack([scores, torch.from_numpy(p_values)], 1)
+        answers = [scores, torch.from_numpy(p_values)]
+        if p_chi2 is not None:
+            answers.append(p_chi2.double().cpu().nan_to_num(nan=0.0))  # what has no χ² fits as badly as can be
+        return torch.stack(answers, 1)
 
     def map(self, images: Images) -> Float[Tensor, "B 1 H W"] | None:
         """Return where each image is strange; None where the detector cannot say."""
@@ -95,3 +99,8 @@ def build_detector(name: str, image_shape: tuple[int, int, int], recipe: Mapping
 def is_physical(name: str) -> bool:
     """Whether a detector is built on the recipe of the images."""
     return bool(getattr(DETECTORS[name], "physical", False))
+
+
+def has_p_chi2(name: str) -> bool:
+    """Whether a detector's answers hold a p-value of χ²."""
+    return bool(getattr(DETECTORS[name], "has_p_chi2", False))

@@ -104,6 +104,8 @@ class Detector(nn.Module, ABC):
         Whether it takes pixel values as they are stored: no normalisation then.
     physical
         Whether it is built on the recipe of the images: the constructor takes it as a second argument.
+    has_p_chi2
+        Whether it has a model of every image, whose χ² has a p-value of its own.
     learns
         Whether it makes passes over the images: epochs, batch size and learning rate mean something.
     category
@@ -114,6 +116,7 @@ class Detector(nn.Module, ABC):
 
     raw: ClassVar[bool] = False
     physical: ClassVar[bool] = False
+    has_p_chi2: ClassVar[bool] = False
     learns: ClassVar[bool] = False
     category: ClassVar[str] = "normal"
     reference: ClassVar[str]
@@ -129,6 +132,13 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def score(self, images: Images) -> Scores:
         """Return one number per image: higher is stranger. It does not depend on the other images of the batch."""
+
+    def judge(self, images: Images) -> tuple[Scores, Float[Tensor, " B"] | None]:
+        """Return the scores, and how rarely χ² is as large where the model of an image is exact; None without a model.
+
+        One answer, because both may need the same fit.
+        """
+        return self.score(images), None
 
     def map(self, images: Images) -> Float[Tensor, "B 1 H W"] | None:
         """Return where each image is strange; None where a detector cannot say."""

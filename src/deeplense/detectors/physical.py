@@ -44,6 +44,7 @@ class Physical(Detector):
 
     raw: ClassVar[bool] = True
     physical: ClassVar[bool] = True
+    has_p_chi2: ClassVar[bool] = True
     reference: ClassVar[str] = (
         "Ours: residuals of the smooth lens, fitted through the simulator. The excess sought in them is that of "
         "S. Vegetti, L. V. E. Koopmans, MNRAS 392, 945 (2009); the distance: P. C. Mahalanobis, Proc. Natl. Inst. Sci. "
@@ -75,7 +76,20 @@ class Physical(Detector):
 
     def score(self, images: Images) -> Scores:
         """Return the logarithm of the squared distance from normal images."""
-        distance = ((self.statistics(images).double() - self.mean) @ self.whitening).square().sum(1)
+        return self._score(self.statistics(images))
+
+    def judge(self, images: Images) -> tuple[Scores, Float[Tensor, " B"]]:
+        """Return the scores, and the probability that noise alone gives so large a χ² to the smooth lens fitted.
+
+        It holds for normal noise of known variance: χ² then has as many degrees of freedom as there are more pixels
+        than fitted parameters. Skewed noise, a robust fit and a lens that is not the recipe's make it wrong.
+        """
+        found, pixels = self.statistics(images), images[0].numel()
+        chi2 = pixels * torch.exp(found[:, 0].double().cpu())
+        return self._score(found), chi2_tail(chi2, pixels - len(self.fitter.lens.names))
+
+    def _score(self, found: Float[Tensor, "B S"]) -> Scores:
+        distance = ((found.double() - self.mean) @ self.whitening).square().sum(1)
         return torch.log(distance + TINY)
 
     def map(self, images: Images) -> Float[Tensor, "B 1 H W"]:
@@ -97,6 +111,12 @@ class Physical(Detector):
             found += [smooth.square().mean((1, 2, 3)), smooth.abs().amax((1, 2, 3))]
         logarithms = torch.log(torch.cat([torch.stack(found, 1), _spectrum(fitted.residual)], 1) + TINY)
         return torch.cat([logarithms, fitted.theta], 1)
+
+
+def chi2_tail(chi2: Float[Tensor, " B"], freedom: int) -> Float[Tensor, " B"]:
+    """Return the probability of a larger χ² with so many degrees of freedom."""
+    tail: Tensor = torch.special.gammaincc(torch.full_like(chi2, freedom / 2), chi2 / 2)
+    return tail
 
 
 def _smoothed(residual: Images, width: float) -> Images:

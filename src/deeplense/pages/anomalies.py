@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from deeplense.detectors.detector import DETECTORS
 from deeplense.metrics import anomaly_figures, figures, ranking
+from deeplense.metrics.anomalies import LEVEL, uniformity
 from deeplense.pages.parts import common, data_uri, mapping_of, number, page, picture, summary
 from deeplense.pages.strange import DetectorRun, StrangeImage
 
@@ -27,6 +31,7 @@ MARKS = {
     "tpr_at_0.1pct_fpr": "TPR, 0.1 % FPR",
 }
 DISCOVERED = 0.05  # false discovery rate
+UNIFORM = 0.01  # probability of a larger distance, from which p-values count as uniform
 
 
 def render(sections: Sequence[Mapping[str, Any]]) -> str:
@@ -65,6 +70,7 @@ def section(run: DetectorRun, anchor: str) -> dict[str, Any]:
             ],
             "n_normal": int(is_normal.sum()),
             "smallest": None if calibration is None else 1 / (calibration + 1),
+            "chi2": None if run.p_chi2 is None else _chi2(run.p_chi2[is_normal]),
             "discoveries": int(discovered.sum()),
             "false_discoveries": int((discovered & is_normal).sum()),
             "figures": _figures(run, calibration),
@@ -92,6 +98,13 @@ def _calibration(run: DetectorRun) -> int | None:
     """Return the number of normal images that p-values come from; None where it was not recorded."""
     number = mapping_of(run.config.get("dataset")).get("n_validation")
     return number if isinstance(number, int) and number > 0 else None
+
+
+def _chi2(p_values: NDArray[np.float32]) -> dict[str, Any]:
+    """Return how the p-values of χ² of normal images are distributed, and whether that is uniform."""
+    distance, probability = uniformity(p_values)
+    small = 100 * float((p_values <= LEVEL).mean())
+    return {"distance": distance, "probability": probability, "small": small, "uniform": probability >= UNIFORM}
 
 
 def _figures(run: DetectorRun, calibration: int | None) -> list[tuple[str, str]]:

@@ -55,7 +55,7 @@ class JudgedRun:
     config
         Its configuration, as stored.
     labels
-        K class names.
+        K class names; one or none where the task asks for no class.
     history
         One record of numbers per epoch.
     marks
@@ -65,7 +65,7 @@ class JudgedRun:
     ids
         [N] names of the images of its own test split.
     targets
-        [N] index of their true class.
+        [N] index of their true class; −1 where the task asks for none and it is not known.
     sensitivity
         One per class and strength; empty where the images are not simulated.
     """
@@ -81,11 +81,13 @@ class JudgedRun:
     sensitivity: tuple[Sensitivity, ...]
 
 
-def read_labels(folder: RunFolder) -> tuple[str, ...]:
-    """Return the class names of a run."""
+def read_labels(folder: RunFolder, needed: bool = True) -> tuple[str, ...]:
+    """Return the class names of a run: two or more where they are needed, else as many as there are."""
     labels = folder.config().get("labels")
-    if not isinstance(labels, list) or len(labels) < 2 or not all(isinstance(label, str) for label in labels):
-        raise CorruptFile(folder.path / "config.json", "no class names", "'labels': a list of two names or more")
+    least = 2 if needed else 0
+    if not isinstance(labels, list) or len(labels) < least or not all(isinstance(label, str) for label in labels):
+        expected = "'labels': a list of two names or more" if needed else "'labels': a list of names"
+        raise CorruptFile(folder.path / "config.json", "no class names", expected)
     return tuple(labels)
 
 
@@ -94,6 +96,7 @@ def read_judged(
     marks: Sequence[str],
     columns: Sequence[str],
     check: Callable[[NDArray[np.float32], NDArray[np.int64]], object],
+    needs_labels: bool = True,
 ) -> tuple[JudgedRun, NDArray[np.float32]]:
     """Return what is known of a run, and [N, A] its answers.
 
@@ -107,6 +110,8 @@ def read_judged(
         Names of the answers in the table of predictions.
     check
         Takes answers and targets, raises an error where they are none.
+    needs_labels
+        Whether every class must be among the images, and every image of one.
 
     Raises
     ------
@@ -115,22 +120,34 @@ def read_judged(
     CorruptFile
         When a file is not what `train` or `evaluate` writes.
     """
-    labels, history = read_labels(folder), _history(folder)
-    own = _marks(folder, marks)
+    labels, history = read_labels(folder, needs_labels), _history(folder)
+    own = read_marks(folder, marks)
     others = [RunFolder(path.parent) for path in sorted(folder.path.glob("*/metrics.json"))]
-    ids, answers, targets = _predictions(folder, labels, columns, check)
+    ids, answers, targets = _predictions(folder, columns, check, labels, needs_labels)
     run = JudgedRun(
         folder=folder,
         config=folder.config(),
         labels=labels,
         history=history,
         marks=own,
-        elsewhere={other.id: _marks(other, marks) for other in others},
+        elsewhere={other.id: read_marks(other, marks) for other in others},
         ids=ids,
         targets=targets,
         sensitivity=_sensitivity(folder.sensitivity),
     )
     return run, answers
+
+
+def read_marks(folder: RunFolder, needed: Sequence[str]) -> dict[str, Interval]:
+    """Return the marks of an evaluation by name, those that are needed among them."""
+    path = folder.path / "metrics.json"
+    try:
+        marks = {name: _interval(mark) for name, mark in folder.metrics().items()}
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise unsound(path, "not a table of marks", "for each mark: value, low, high and n") from error
+    if missing := [name for name in needed if name not in marks]:
+        raise unsound(path, f"no mark '{missing[0]}'", f"the marks {', '.join(needed)}")
+    return marks
 
 
 def read_shown(folder: Path, name: str) -> tuple[list[dict[str, Any]], dict[str, Floats]] | None:
@@ -177,17 +194,6 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and math.isfinite(value)
 
 
-def _marks(folder: RunFolder, needed: Sequence[str]) -> dict[str, Interval]:
-    path = folder.path / "metrics.json"
-    try:
-        marks = {name: _interval(mark) for name, mark in folder.metrics().items()}
-    except (TypeError, ValueError, KeyError, AttributeError) as error:
-        raise unsound(path, "not a table of marks", "for each mark: value, low, high and n") from error
-    if missing := [name for name in needed if name not in marks]:
-        raise unsound(path, f"no mark '{missing[0]}'", f"the marks {', '.join(needed)}")
-    return marks
-
-
 def _interval(mark: Mapping[str, float]) -> Interval:
     found = Interval(float(mark["value"]), float(mark["low"]), float(mark["high"]), int(mark["n"]))
     if not all(map(math.isfinite, (found.value, found.low, found.high))):
@@ -196,7 +202,11 @@ def _interval(mark: Mapping[str, float]) -> Interval:
 
 
 def _predictions(
-    folder: RunFolder, labels: Sequence[str], columns: Sequence[str], check: Callable[[Any, Any], object]
+    folder: RunFolder,
+    columns: Sequence[str],
+    check: Callable[[Any, Any], object],
+    labels: Sequence[str],
+    needs_labels: bool,
 ) -> tuple[tuple[str, ...], NDArray[np.float32], NDArray[np.int64]]:
     path = folder.predictions
     if not path.is_file():
@@ -207,9 +217,12 @@ def _predictions(
         table = pq.read_table(path)
         ids = tuple(map(str, table["id"].to_pylist()))
         values = np.stack([table[name].to_numpy().astype(np.float32) for name in columns], axis=1)
-        truth = np.array([labels.index(label) for label in table["label"].to_pylist()], np.int64)
+        names = table["label"].to_pylist()
+        known = [labels.index(name) if needs_labels or name in labels else -1 for name in names]
+        truth = np.array(known, np.int64)
         check(values, truth)
-        require_every_class(truth, labels)
+        if needs_labels:
+            require_every_class(truth, labels)
     except (OSError, KeyError, ValueError, TypeError, pa.ArrowException, DeepLenseError) as error:
         found = error.found if isinstance(error, DeepLenseError) else str(error).split("\n", 1)[0][:200]
         raise unsound(path, found, f"the columns id, label, {', '.join(columns)}") from error

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from deeplense.core.run_folder import RunFolder
@@ -16,6 +18,7 @@ from deeplense.metrics.classification import Floats
 from deeplense.pages.judged import JudgedRun, read_judged, read_labels, read_shown, unsound
 
 NAME = "strangest"
+COLUMNS, P_CHI2 = ("score", "p_value", "q_value"), "p_chi2"
 
 
 @dataclass(frozen=True)
@@ -57,6 +60,8 @@ class DetectorRun(JudgedRun):
         The class that it takes for normal.
     scores, p_values, q_values
         [N] on its own test split.
+    p_chi2
+        [N] p-values of χ²; None of a detector without a model of the image, and of runs stored before there were any.
     shown
         Images to be shown; None where none were stored.
     """
@@ -65,6 +70,7 @@ class DetectorRun(JudgedRun):
     scores: NDArray[np.float32]
     p_values: NDArray[np.float32]
     q_values: NDArray[np.float32]
+    p_chi2: NDArray[np.float32] | None
     shown: list[StrangeImage] | None
 
     @property
@@ -93,10 +99,19 @@ def read_detector_run(folder: RunFolder) -> DetectorRun:
     strange = [label for label in labels if label != normal]
     areas = [f"auroc_{label}" for label in strange] if len(strange) > 1 else []
     needed = ["auroc", *areas, *CONTAMINATIONS, *ALARMS, FALSE_ALARMS]
-    run, answers = read_judged(folder, needed, ["score", "p_value", "q_value"], _check)
+    run, answers = read_judged(folder, needed, [*COLUMNS, *_more(folder.predictions)], _check)
     shown = _shown(folder.path, labels)
-    scores, p_values, q_values = answers.T
-    return DetectorRun(**vars(run), normal=normal, scores=scores, p_values=p_values, q_values=q_values, shown=shown)
+    scores, p_values, q_values, *more = answers.T
+    found = {"scores": scores, "p_values": p_values, "q_values": q_values, "p_chi2": more[0] if more else None}
+    return DetectorRun(**vars(run), normal=normal, **found, shown=shown)
+
+
+def _more(predictions: Path) -> list[str]:
+    """Return the names of the answers that only some detectors give; none of a table that cannot be read."""
+    try:
+        return [P_CHI2] if P_CHI2 in pq.read_schema(predictions).names else []
+    except (OSError, pa.ArrowException):
+        return []  # what is wrong with it, whoever reads all of it will say
 
 
 def _normal(folder: RunFolder) -> str:

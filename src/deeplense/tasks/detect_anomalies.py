@@ -10,7 +10,8 @@ from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor
 
 from deeplense.core.errors import UnknownName
-from deeplense.detectors.calibrated import CalibratedDetector, build_detector
+from deeplense.data.loader import Batch
+from deeplense.detectors.calibrated import CalibratedDetector, build_detector, has_p_chi2
 from deeplense.metrics.anomalies import anomaly_marks, anomaly_point_marks, false_discovery_q_values
 from deeplense.metrics.intervals import Interval
 from deeplense.metrics.ranking import roc_curve
@@ -22,7 +23,7 @@ N_STRANGEST, N_WRONG = 8, 4
 
 @TASKS.register("detect_anomalies")
 class DetectAnomalies(Task):
-    """A score that is higher for stranger images, and its conformal p-value.
+    """A score that is higher for stranger images, its conformal p-value, and of some detectors a p-value of χ².
 
     Parameters
     ----------
@@ -30,6 +31,8 @@ class DetectAnomalies(Task):
         Class names, in the order of the targets.
     normal
         The class of normal images.
+    p_chi2
+        Whether the detector has a p-value of χ², too.
 
     Raises
     ------
@@ -37,18 +40,18 @@ class DetectAnomalies(Task):
         When no class is called so.
     """
 
-    primary_metric: ClassVar[str] = "auroc"
+    primary_metric: str = "auroc"
     examples_name: ClassVar[str] = "strangest"
 
-    def __init__(self, labels: Sequence[str], normal: str) -> None:
-        self.labels, self.normal = tuple(labels), normal
+    def __init__(self, labels: Sequence[str], normal: str, p_chi2: bool = False) -> None:
+        self.labels, self.normal, self.p_chi2 = tuple(labels), normal, p_chi2
         if normal not in self.labels:
             raise UnknownName("class of this dataset", normal, self.labels, "name the normal one with --normal")
 
     @classmethod
     def of(cls, labels: Sequence[str], settings: Mapping[str, Any]) -> Self:
         """Return the task for these classes; `normal` of the settings says which is normal."""
-        return cls(labels, str(settings["normal"]))
+        return cls(labels, str(settings["normal"]), has_p_chi2(str(settings["detector"])))
 
     def network(self, image_shape: tuple[int, int, int], settings: Mapping[str, Any]) -> CalibratedDetector:
         """Return the detector that the options name, not yet fitted."""
@@ -56,33 +59,35 @@ class DetectAnomalies(Task):
 
     @property
     def n_answers(self) -> int:
-        """Score and p-value."""
-        return 2
+        """Score, p-value, and that of χ² where there is one."""
+        return 2 + self.p_chi2
 
-    def answers(self, output: Float[Tensor, "B 2"]) -> Float32[Tensor, "B 2"]:
-        """Return score and p-value."""
+    def answers(self, output: Float[Tensor, "B K"], batch: Batch | None = None) -> Float32[Tensor, "B K"]:
+        """Return score and p-values."""
         return output.float()
 
-    def marks(self, answers: Float32[np.ndarray, "N 2"], targets: Int64[np.ndarray, " N"]) -> dict[str, float]:
+    def marks(self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]) -> dict[str, float]:
         """Return areas under the ROC and precision-recall curves, and rates of detection."""
         return anomaly_point_marks(answers[:, 0], targets, self.labels, self.normal, answers[:, 1])
 
     def marks_with_intervals(
-        self, answers: Float32[np.ndarray, "N 2"], targets: Int64[np.ndarray, " N"], temperature: float | None = None
+        self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"], temperature: float | None = None
     ) -> dict[str, Interval]:
         """Return the same with intervals."""
         return anomaly_marks(answers[:, 0], targets, self.labels, self.normal, answers[:, 1])
 
-    def columns(self, answers: Float32[np.ndarray, "N 2"]) -> dict[str, Any]:
+    def columns(self, answers: Float32[np.ndarray, "N K"]) -> dict[str, Any]:
         """Return score, p-value and q-value: among the images with a q of at most α, at most α are normal, on average.
 
         The q-value is that of all these images together (Benjamini & Hochberg 1995).
         """
-        score, p_value = answers.T
-        return {"score": score, "p_value": p_value, "q_value": false_discovery_q_values(p_value).astype(np.float32)}
+        score, p_value, *p_chi2 = answers.T
+        q_value = false_discovery_q_values(p_value).astype(np.float32)
+        columns = {"score": score, "p_value": p_value, "q_value": q_value}
+        return columns | ({"p_chi2": p_chi2[0]} if p_chi2 else {})
 
     def tables(
-        self, answers: Float32[np.ndarray, "N 2"], targets: Int64[np.ndarray, " N"]
+        self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]
     ) -> dict[str, dict[str, Sequence[Any] | np.ndarray]]:
         """Return the points of the ROC curve of every class against the normal one."""
         columns: dict[str, list[Any]] = {}
@@ -94,7 +99,7 @@ class DetectAnomalies(Task):
                 columns.setdefault(name, []).extend(getattr(curve, name))
         return {"roc": dict(columns)}
 
-    def examples(self, answers: Float32[np.ndarray, "N 2"], targets: Int64[np.ndarray, " N"]) -> list[Example]:
+    def examples(self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]) -> list[Example]:
         """Return the strangest images, the strangest normal ones, and the least strange of the others."""
         normal = targets == self.labels.index(self.normal)
         order = np.argsort(-answers[:, 0], kind="stable")
@@ -111,7 +116,7 @@ class DetectAnomalies(Task):
 
     def sensitivity(
         self,
-        answers: Float32[np.ndarray, "N 2"],
+        answers: Float32[np.ndarray, "N K"],
         targets: Int64[np.ndarray, " N"],
         strengths: Mapping[str, Float64[np.ndarray, " N"]],
     ) -> dict[str, list[Any]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -55,6 +55,10 @@ class SuperResolve(LearntTask):
     ----------
     primary_metric
         PSNR against what is asked for.
+    consistency
+        Weight of the mean squared difference between estimate and what is asked for, both made coarse.
+    features, alikeness
+        What another network sees in an image, and the weight of the mean squared difference of that; of none if None.
     """
 
     primary_metric: str = "psnr"
@@ -73,6 +77,8 @@ class SuperResolve(LearntTask):
     ) -> None:
         self.estimator, self.loss_name, self.degradation, self.is_known = estimator, loss, degradation, is_known
         self.data_range, self.noise = data_range, noise
+        self.consistency, self.alikeness = 0.0, 0.0
+        self.features: Callable[[Fine], Tensor] | None = None
         if estimator == "truth":
             self.primary_metric = "psnr_truth"
 
@@ -115,7 +121,18 @@ class SuperResolve(LearntTask):
         wanted = self.wanted(batch)
         estimate, log_sigma = output.float().chunk(2, dim=1)
         error = (wanted - estimate.detach()) * torch.exp(-log_sigma)
-        return self._distance(estimate, wanted) + (error.square() / 2 + log_sigma).mean((1, 2, 3))
+        lost = self._distance(estimate, wanted) + (error.square() / 2 + log_sigma).mean((1, 2, 3))
+        if self.consistency:
+            again = self.degradation(estimate), self.degradation(wanted)
+            lost = lost + self.consistency * mse(*again) / self.data_range**2
+        if self.features is not None:
+            seen = (self.features(image).flatten(1) for image in (estimate, wanted))
+            lost = lost + self.alikeness * (next(seen) - next(seen)).square().mean(1)
+        return lost
+
+    def contested(self, output: Float[Tensor, "B 2C H W"], batch: Batch) -> tuple[Fine, Fine]:
+        """Return the estimates and the images that are asked for, for an opponent to tell apart."""
+        return output.float().chunk(2, dim=1)[0], self.wanted(batch)
 
     def _distance(self, estimate: Fine, wanted: Fine) -> Float[Tensor, " B"]:
         if self.loss_name == "mse":

@@ -130,6 +130,16 @@ class LearntTask(Task):
     def loss(self, output: Tensor, batch: Batch) -> Float[Tensor, " B"]:
         """Return the loss of every image."""
 
+    def contested(self, output: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return the images that are made and those that are real, for an opponent to tell apart.
+
+        Raises
+        ------
+        NotImplementedError
+            When the task makes none.
+        """
+        raise NotImplementedError(f"{type(self).__name__} makes no images")
+
     def finish(self, network: nn.Module, batches: Iterable[tuple[Tensor, Batch]]) -> None:
         """Take what is left to be learnt, without gradients, from the network's outputs on the validation images."""
         return None

@@ -28,10 +28,13 @@ from deeplense.data.loader import Batch, Loader
 from deeplense.data.transforms import Augmentation, Images, Normalisation, Symmetry, symmetric_copies, turned_back
 from deeplense.models.network import load_weights
 from deeplense.tasks.task import LearntTask, Task
+from deeplense.training.contest import Contest
 from deeplense.training.optimizers import OptimizerName, ScheduleName, build_optimizer, learning_rate_factor
 
 Record = dict[str, float]
 DECAY = 0.999  # of the running mean of weights, per step
+TOLERATED = 2.0  # by so much an opponent may lower the primary metric: of PSNR, in dB
+FALLS = 4  # so often a network may fall farther
 
 
 class Diverged(DeepLenseError):
@@ -80,6 +83,7 @@ class State:
     epoch: int = 0
     best: float = -math.inf
     best_epoch: int = 0
+    falls: int = 0
     history: list[Record] = field(default_factory=list)
 
 
@@ -103,6 +107,8 @@ class Trainer:
         Where the work is done.
     on_epoch
         Called with each epoch's record and the validation answers: trackers.
+    contest
+        An opponent to learn against.
     """
 
     task: LearntTask
@@ -115,6 +121,7 @@ class Trainer:
     run: RunFolder
     accelerator: Accelerator
     on_epoch: Callable[[Record, Float32[np.ndarray, "N K"]], None] = lambda record, answers: None
+    contest: Contest | None = None
     mean: AveragedModel | None = field(default=None, init=False)
 
     def fit(self) -> State:
@@ -127,28 +134,22 @@ class Trainer:
             self.mean = AveragedModel(self.network, avg_fn=_towards, use_buffers=True)
         wrapped, optimizer = self.accelerator.prepare(self.network, optimizer)
         state = self._load(optimizer)
+        if self.contest is not None:
+            self.contest.to(self.accelerator.device)
+            if state.epoch == 0:  # what the network could do before there was an opponent is where it may fall back to
+                state.best = self._validate(wrapped)[2][self.task.primary_metric]
+                self._save_best()
         while state.epoch < self.plan.epochs and not self._is_stale(state):
             begin = time.monotonic()
             record: Record = {"epoch": state.epoch + 1}
-            record |= self._epoch(wrapped, optimizer, state.epoch)
+            record |= self._epoch(wrapped, optimizer, state)
             record["images_per_second"] = len(self.train) / (time.monotonic() - begin)
-            answers, loss = predict_all(
-                self.task,
-                self._judged(wrapped),
-                self.validation,
-                self.normalisation,
-                self.plan.batch_size,
-                self.accelerator,
-                self._averaged_symmetry(),
-            )
-            marks = self.task.marks(answers, self.validation.targets.numpy())
+            answers, loss, marks = self._validate(wrapped)
             record |= {"validation_loss": loss} | {f"validation_{name}": value for name, value in marks.items()}
             record["seconds"] = time.monotonic() - begin
             state.epoch += 1
             state.history.append(record)
-            if marks[self.task.primary_metric] > state.best:
-                state.best, state.best_epoch = marks[self.task.primary_metric], state.epoch
-                self._save_best()
+            self._keep(state, marks[self.task.primary_metric], optimizer)
             self._save(state, optimizer)
             self._report(record, state, answers)
         if self.accelerator.is_main_process:
@@ -156,6 +157,48 @@ class Trainer:
             self.run.resume_state.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         return state
+
+    def _validate(self, wrapped: nn.Module) -> tuple[Float32[np.ndarray, "N K"], float, dict[str, float]]:
+        """Return answers, mean loss and marks on the validation images."""
+        network, symmetry, size = self._judged(wrapped), self._averaged_symmetry(), self.plan.batch_size
+        answers, loss = predict_all(
+            self.task, network, self.validation, self.normalisation, size, self.accelerator, symmetry
+        )
+        return answers, loss, self.task.marks(answers, self.validation.targets.numpy())
+
+    def _keep(self, state: State, mark: float, optimizer: Any) -> None:
+        """Keep the network if it is the best so far; against an opponent, keep it unless it has fallen too far.
+
+        An opponent makes the mark worse, a little, and that is its purpose. A network that has fallen is given up: the
+        last one that was kept goes on, more slowly, against a new opponent.
+
+        Raises
+        ------
+        Diverged
+            When that has happened too often.
+        """
+        if self.contest is None and mark > state.best:
+            state.best, state.best_epoch = mark, state.epoch
+            self._save_best()
+        elif self.contest is not None and mark >= state.best - TOLERATED:
+            state.best, state.best_epoch = max(state.best, mark), state.epoch
+            self._save_best()
+        elif self.contest is not None:
+            state.falls += 1
+            if state.falls > FALLS:
+                raise Diverged(
+                    f"validation {self.task.primary_metric} {mark:.2f} after epoch {state.epoch}, for the "
+                    f"{state.falls}th time {TOLERATED:g} or more below the best",
+                    "an opponent that leaves the network most of what it knew",
+                    "lower --adversary or --lr",
+                )
+            self._note(f"{self.task.primary_metric} fell to {mark:.2f}: back to the network of epoch {state.best_epoch}")
+            load_weights(self.network, self.run.weights)
+            if self.mean is not None:
+                self.mean.module.load_state_dict(self.network.state_dict())
+            optimizer.state.clear()
+            self.contest.begin()
+            self.contest.to(self.accelerator.device)
 
     @torch.inference_mode()
     def _finish(self) -> None:
@@ -180,9 +223,10 @@ class Trainer:
         """Return the network that is judged and kept: the mean of its weights over the last steps, if so planned."""
         return wrapped if self.mean is None else self.mean
 
-    def _epoch(self, wrapped: nn.Module, optimizer: Any, epoch: int) -> Record:
+    def _epoch(self, wrapped: nn.Module, optimizer: Any, state: State) -> Record:
         """Learn from every training image once."""
         wrapped.train()
+        epoch = state.epoch
         self.train.begin_epoch(epoch)
         # dropout draws from the global stream: tied to the epoch, a resumed run sees the same
         torch.manual_seed(stable_key(self.plan.seed, "epoch", epoch, self.accelerator.process_index) % 2**63)
@@ -190,15 +234,16 @@ class Trainer:
         n_steps = self._steps_per_epoch()
         lr = 0.0
         for step, batch in enumerate(self._training_batches(epoch)):
-            lr = self.plan.lr * learning_rate_factor(
-                self.plan.schedule, (epoch * n_steps + step) / (self.plan.epochs * n_steps)
-            )
+            progress = (epoch * n_steps + step) / (self.plan.epochs * n_steps)
+            lr = self.plan.lr * learning_rate_factor(self.plan.schedule, progress) / 2**state.falls
             for group in optimizer.param_groups:
                 group["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
             with self.accelerator.autocast():
                 output = wrapped(batch.image)
             losses = self.task.loss(output, batch)
+            if self.contest is not None:
+                losses = losses + self._contested(output, batch)
             self.accelerator.backward(losses.mean())
             optimizer.step()
             if self.mean is not None:
@@ -209,13 +254,20 @@ class Trainer:
                 self._note(f"epoch {epoch + 1}, step {step + 1} of {n_steps}: loss {loss:.4f}, lr {lr:.2e}")
         seen = n_steps * self._batch_size()
         loss = float(self.accelerator.reduce(total)) / seen
-        if not math.isfinite(loss):
+        if not math.isfinite(loss) and self.contest is None:
             raise Diverged(
                 f"the training loss of epoch {epoch + 1} is {loss}",
                 "a finite loss",
                 "lower --lr, or use --precision fp32",
             )
         return {"lr": lr, "train_loss": loss}
+
+    def _contested(self, output: Tensor, batch: Batch) -> Tensor:
+        """Let the opponent learn from a batch; return what the network loses to it."""
+        assert self.contest is not None  # asked for by those who know
+        made, real = self.task.contested(output, batch)
+        self.contest.learn(made, real)
+        return self.contest.lost(made, real)
 
     def _training_batches(self, epoch: int) -> Iterator[Batch]:
         """Yield this process's share of every batch; each process draws order and augmentation of the whole batch."""
@@ -258,6 +310,8 @@ class Trainer:
             content = {"network": self.network.state_dict(), "optimizer": optimizer.state_dict(), "state": vars(state)}
             if self.mean is not None:
                 content["mean"] = self.mean.state_dict()
+            if self.contest is not None:
+                content["contest"] = self.contest.state_dict()
             serialised = io.BytesIO()  # torch reports a full disk as a RuntimeError; Python as what it is
             torch.save(content, serialised)
             with atomic(self.run.resume_state) as temporary:
@@ -274,6 +328,8 @@ class Trainer:
             optimizer.load_state_dict(content["optimizer"])
             if self.mean is not None:
                 self.mean.load_state_dict(content["mean"])
+            if self.contest is not None:
+                self.contest.load_state_dict(content["contest"])
             state = State(**content["state"])
         except Exception as error:  # torch.load raises nearly anything on a damaged file
             raise CorruptFile(

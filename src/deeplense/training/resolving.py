@@ -7,14 +7,19 @@ from typing import Any
 import torch
 
 from deeplense.core.degradation import Degradation
-from deeplense.core.errors import InvalidDataset
+from deeplense.core.errors import InvalidDataset, InvalidOption
 from deeplense.data.loader import Batch, PairLoader
 from deeplense.metrics.noise_law import fit_noise_law
 from deeplense.tasks.super_resolve import SuperResolve
+from deeplense.training.contest import Contest
+from deeplense.training.trained import TrainedModel, locate_run
 from deeplense.upscalers.resolver import SuperResolver
 
 SAMPLE = 256  # training pairs that are looked at
 AT_ONCE = 64
+UNKNOWN = 1e-4  # variance of the noise, in squared ranges, where it is not known
+PENALTY = 1.0  # of the opponent's slope at real images
+SOFTENING = 3.0  # σ of the noise at which what the opponent sees turns from linear to logarithmic
 ALIKE = 0.02  # of the coarse images' spread: the largest deviation of what is made coarse again
 
 
@@ -57,6 +62,66 @@ def _degradation(train: PairLoader, sample: Batch) -> tuple[Degradation, bool]:
     deviations = [float((candidate(sample.fine) - sample.image).std() / sample.image.std()) for candidate in candidates]
     best = deviations.index(min(deviations))
     return candidates[best], deviations[best] < ALIKE
+
+
+def contest_of(task: SuperResolve, channels: int, adversary: float, lr: float, seed: int) -> Contest:
+    """Return the opponent of a network that has learnt by error, and let the task hold it to the coarse image.
+
+    Weights are in units of the noise's variance (of 10⁻⁴ of the squared range where it is not known), which the squared
+    error is of the order of.
+
+    Parameters
+    ----------
+    task
+        What the network learns.
+    channels
+        Bands of the images.
+    adversary
+        Weight of what it loses to the opponent.
+    lr, seed
+        Of the opponent.
+    """
+    variance = UNKNOWN * task.data_range**2 if task.noise is None else task.noise.background
+    task.consistency = 1.0
+    return Contest(channels, adversary * variance / task.data_range**2, PENALTY, lr, SOFTENING * variance**0.5, seed)
+
+
+def take_features(task: SuperResolve, name: str, image_shape: tuple[int, int, int], device: torch.device) -> None:
+    """Let the task compare what a classifier of lenses sees in images, in place of one of photographs.
+
+    Parameters
+    ----------
+    task
+        What is learnt.
+    name
+        A run, of a backbone with a head that learns from pixels.
+    image_shape
+        Of the fine images.
+    device
+        Where the work is done.
+
+    Raises
+    ------
+    InvalidOption
+        When the run is no such classifier, or of other bands.
+    """
+    model = TrainedModel.load(locate_run(name), "cpu")
+    network: Any = model.network
+    if model.task.pairs or not hasattr(network, "backbone") or network.backbone.raw:
+        raise InvalidOption(
+            f"--perceptual {name}", "a classifier that learns from pixels, such as residual_cnn", "name another run"
+        )
+    bands = model.config["image_shape"][0]
+    if bands != image_shape[0]:
+        raise InvalidOption(
+            f"--perceptual {name}, of {bands} bands, for images of {image_shape[0]}",
+            "the same bands",
+            "name another run",
+        )
+    backbone = network.backbone.to(device).eval().requires_grad_(False)
+    variance = UNKNOWN if task.noise is None else task.noise.background / task.data_range**2
+    task.alikeness = variance
+    task.features = lambda images: backbone.forward_features(model.normalisation(images))
 
 
 @torch.no_grad()
