@@ -12,7 +12,9 @@ import pyarrow.csv
 import pyarrow.parquet as pq
 import pytest
 import torch
+from astropy.io import fits
 from PIL import Image
+from tests.training.test_upscaling import lens, resolver_run
 
 from deeplense.cli import main
 from deeplense.core.errors import InvalidOption, MissingFile
@@ -146,6 +148,7 @@ def test_an_answer_that_is_no_number_is_an_error_of_its_row(ask: Any, small_set:
 def test_every_option_has_a_test_here() -> None:
     fields = {field.name for field in dataclasses.fields(PredictOptions)}
     elsewhere = {"maps"}  # tests/tasks/test_detect_anomalies.py
+    elsewhere |= {"flux_convention", "rescale", "figures"}  # below
     assert fields == {"run_id", "files", "out", "batch_size", "device"} | elsewhere
 
 
@@ -225,3 +228,99 @@ def test_a_cropped_run_crops_and_takes_images_that_are_cropped_already(small_set
     out = predict(run_id=str(run), files=["large.npy", "small.npy"], out="out.parquet", device="cpu")
     first, second = pq.read_table(out).to_pylist()
     assert [first[name] for name in ANSWERS] == [second[name] for name in ANSWERS]
+
+
+# ---- super-resolution
+
+
+@pytest.fixture
+def resolver(workplace: Path) -> Path:
+    """Return a run that makes images finer by interpolation."""
+    return resolver_run(workplace / "resolver", noise={"background": 2e-5, "per_value": 0.0})
+
+
+def upscale(*words: object) -> tuple[int, list[dict[str, Any]]]:
+    """Return the exit code of a command line, and the rows of its table."""
+    code = main(["predict", *map(str, words), "--device", "cpu"])
+    table = next(Path().rglob("predictions.csv"), None)
+    return code, [] if table is None else pyarrow.csv.read_csv(table).to_pylist()
+
+
+def test_fits_in_fits_out(resolver: Path, workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    fits.PrimaryHDU(lens(side=64)[0]).writeto("in.fits")
+    code, rows = upscale(resolver, "in.fits", "--out", "out.fits")
+    assert code == 0 and Path("predictions.csv").is_file() and fits.getdata("out.fits").shape == (128, 128)
+    (row,) = rows
+    names = ["file", "extension", "factor", "chi2", "consistent", "flux_ratio", "masked_pixels"]
+    assert list(row) == [*names, "rescaled", "unlike", "error"]
+    assert row["file"] == "in.fits" and row["factor"] == 2 and row["consistent"] is True and 0.1 < row["chi2"] < 1.5
+    assert "noise of what was observed" not in capsys.readouterr().err
+    first = Path("out.fits").read_bytes()
+    Path("out.fits").write_text("something else")
+    assert upscale(resolver, "in.fits", "--out", "out.fits")[0] == 0 and Path("out.fits").read_bytes() == first
+
+
+def test_the_default_place_is_a_folder(resolver: Path, workplace: Path) -> None:
+    np.save("a.npy", lens(side=64))
+    assert predict(run_id=str(resolver), files=["a.npy"]) == Path("super_resolved/predictions.csv")
+    assert {path.name for path in Path("super_resolved").iterdir()} == {
+        *("a.npy", "a_sigma.npy", "a_mask.npy", "predictions.csv")
+    }
+
+
+def test_flux_convention_rescale_and_figures(resolver: Path, workplace: Path) -> None:
+    np.save("a.npy", lens(side=64) * 30)
+    totals = {}
+    for words in ([], ["--flux_convention", "flux"], ["--rescale", "none"]):
+        _, (row,) = upscale(resolver, "a.npy", "--out", "out", *words)
+        totals[" ".join(words)] = np.load("out/a.npy").sum()
+        assert row["rescaled"] is (not words or words[0] != "--rescale") and bool(row["unlike"]) is not row["rescaled"]
+    assert totals["--flux_convention flux"] * 4 == pytest.approx(totals[""])
+    upscale(resolver, "a.npy", "--out", "out", "--figures", "seen")
+    assert [path.name for path in Path("seen").iterdir()] == ["a.png"] and Image.open("seen/a.png").size[0] > 1000
+
+
+def test_what_contradicts_its_image_is_written_and_said(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = resolver_run(workplace / "sure", noise={"background": 1e-9, "per_value": 0.0})
+    np.save("a.npy", lens())
+    np.save("b.npy", np.zeros((1, 16, 16)))
+    code, rows = upscale(run, "a.npy", "--out", "out")
+    said = capsys.readouterr().err
+    assert code == 2 and "1 of 1 super-resolved images contradict" in said and "expected: at most 1.5" in said
+    assert rows[0]["consistent"] is False and np.load("out/a.npy").shape == (1, 32, 32)
+    code, _ = upscale(run, "a.npy", "b.npy", "--out", "out")
+    said = capsys.readouterr().err
+    assert code == 2 and "1 of 2 super-resolved images contradict" in said and "1 of 2 images could not be read" in said
+
+
+def test_an_estimate_that_keeps_the_noise_is_told_of(workplace: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save("a.npy", lens())
+    code, (row,) = upscale(resolver_run(workplace / "exact", model="pseudo_inverse"), "a.npy", "--out", "out")
+    assert code == 0 and row["consistent"] is True and row["chi2"] < 0.1
+    assert "1 of 1 still have the noise" in capsys.readouterr().err
+
+
+@pytest.mark.filterwarnings("error")
+def test_what_cannot_be_made_finer_gets_a_row_and_no_traceback(
+    resolver: Path, workplace: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for how in ("text", "empty", "nan", "bands"):
+        spoil(workplace / f"{how}.npy", how)
+    np.save("tiny.npy", np.eye(4))
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save("picture.png")
+    np.save("good.npy", lens(side=64))
+    names = ["text.npy", "empty.npy", "nan.npy", "bands.npy", "tiny.npy", "picture.png", "good.npy"]
+    code, rows = upscale(resolver, *names, "--out", "out")
+    said = capsys.readouterr().err
+    assert code == 2 and "6 of 7 images" in said and "Traceback" not in said
+    assert [row["file"] for row in rows] == names and [bool(row["error"]) for row in rows] == [True] * 6 + [False]
+
+
+@pytest.mark.parametrize("name", ["maps", "flux_convention", "rescale", "figures"])
+def test_options_that_mean_nothing_to_a_run_are_refused(
+    resolver: Path, small_run: Path, workplace: Path, name: str
+) -> None:
+    values = {"maps": "m", "flux_convention": "flux", "rescale": "none", "figures": "f"}
+    np.save("a.npy", lens(side=64))
+    with pytest.raises(InvalidOption, match=f"--{name.replace('_', '-')} "):
+        predict(run_id=str(resolver if name == "maps" else small_run), files=["a.npy"], **{name: values[name]})

@@ -32,6 +32,7 @@ app = App(
     help="Machine learning on strong gravitational lenses: simulate → train → evaluate → report → predict.",
     help_epilogue="Start with: deeplense simulate model_ii --train 500 --validation 100 --test 200",
     help_format="plaintext",
+    default_parameter=Parameter(consume_multiple=True),  # --only A B, as the help writes it
     result_action="return_value",
     exit_on_error=False,
     print_error=False,

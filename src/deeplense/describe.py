@@ -137,7 +137,7 @@ def recipes() -> list[str]:
 
 
 def models(pattern: str = "") -> list[str]:
-    """Return and print our architectures, our detectors of anomalies, the trained models we ship, and some of timm's.
+    """Return and print our architectures, detectors and upscalers, the trained models we ship, and some of timm's.
 
     Parameters
     ----------
@@ -147,12 +147,15 @@ def models(pattern: str = "") -> list[str]:
     from deeplense.detectors.detector import DETECTORS
     from deeplense.models.backbone import MODELS
     from deeplense.models.timm_backbone import list_timm
+    from deeplense.upscalers.upscaler import UPSCALERS
 
     own = [(name, str(getattr(MODELS[name], "source", "")), _first_line(MODELS[name].__doc__)) for name in MODELS]
     timm = list_timm(pattern)
     table("Our architectures", ("--model-name", "--model-source", "what it is"), own, numbers=False)
     strange = [(name, _seen(DETECTORS[name]), _first_line(DETECTORS[name].__doc__)) for name in DETECTORS]
     table("Detectors of anomalies", ("--detector", "was shown", "how strange an image is"), strange, numbers=False)
+    finer = [(name, _first_line(UPSCALERS[name].__doc__)) for name in UPSCALERS]
+    table("To super-resolve", ("--model-name", "what it is"), finer, numbers=False)
     shipped = shipped_runs()
     cards = [(name, find_run(name).config()["dataset"]["name"]) for name in shipped]
     table("Trained models in this package", ("name", "trained on"), cards, numbers=False)
@@ -160,7 +163,7 @@ def models(pattern: str = "") -> list[str]:
         table(f"timm architectures like '{pattern}'", ("--model-name", "--model-source"), [(n, "timm") for n in timm])
     else:
         note(f"and {len(timm):,} architectures of timm: list some with, for example, deeplense models 'convit*'")
-    return [name for name, *_ in (*own, *strange)] + shipped + (timm if pattern else [])
+    return [name for name, *_ in (*own, *strange, *finer)] + shipped + (timm if pattern else [])
 
 
 def _open(name: str) -> Dataset:

@@ -1,11 +1,11 @@
-"""`deeplense predict`: run × new images → a table with one row per image."""
+"""`deeplense predict`: run × new images → a table with one row per image; of super-resolution also finer images."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal
 
 from deeplense.core.config import Config, Count
 from deeplense.core.console import note, progress
@@ -13,35 +13,17 @@ from deeplense.core.errors import DeepLenseError, InvalidOption, MissingFile
 from deeplense.core.files import atomic
 
 if TYPE_CHECKING:
-    import numpy as np
     import pyarrow as pa
 
-    from deeplense.training.trained import TrainedModel
+    from deeplense.core.run_folder import RunFolder
 
 
 class UnreadableImages(DeepLenseError):
     """Some images could not be read; the table holds the others."""
 
 
-class Answers(NamedTuple):
-    """What is answered of some files.
-
-    Attributes
-    ----------
-    answers
-        One row for each file that is good, [G, K].
-    good
-        Which files are answered, [B].
-    unlike
-        What sets an image apart from those of training, for each file.
-    errors
-        Why there is no answer, for each file.
-    """
-
-    answers: np.ndarray
-    good: np.ndarray
-    unlike: list[str | None]
-    errors: list[str | None]
+class ContradictedImages(DeepLenseError):
+    """Some finer images, made coarse again, are not what was observed; all are written."""
 
 
 @dataclass(frozen=True)
@@ -53,11 +35,21 @@ class PredictOptions(Config):
     run_id
         Id or folder of the run.
     files
-        Images (.npy, .png, .jpg), or folders that are searched for them.
+        Images (.npy, .png, .jpg; to super-resolve .fits, .fits.gz, .npy), or folders that are searched for them.
     out
-        Table to write: .csv or .parquet.
+        Table to write, .csv or .parquet; by default predictions.csv. To super-resolve: a file for one file, or a
+        folder, by default super_resolved; the table predictions.csv lies in it or beside the file.
     maps
         Folder for a map of where each image is strange, NAME.fits and NAME.png; of detectors that can say.
+    flux_convention
+        What super-resolved values are: surface_brightness, per coarse pixel as before (the default), or flux, which
+        finer pixels share.
+    rescale
+        Before super-resolution, bring each image linearly to the smallest and largest pixel of training images, and
+        the answer back (min_max), or take it as it is (none). By default min_max if the run has learnt images scaled
+        to [0, 1] and this image is not like them.
+    figures
+        Folder for a picture of each super-resolved image beside the coarse one and bicubic interpolation, NAME.png.
     batch_size
         Images at a time.
     device
@@ -67,8 +59,11 @@ class PredictOptions(Config):
     run_id: str
     files: tuple[Path, ...]
     _: KW_ONLY
-    out: Path = Path("predictions.csv")
+    out: Path | None = None
     maps: Path | None = None
+    flux_convention: Literal["surface_brightness", "flux"] | None = None
+    rescale: Literal["none", "min_max"] | None = None
+    figures: Path | None = None
     batch_size: Count = 256
     device: Literal["best", "cuda", "mps", "cpu"] = "best"
 
@@ -81,6 +76,9 @@ def predict(options: PredictOptions | None = None, /, **fields: Any) -> Path:
     An image that cannot be read gets a row that says why, and does not stop the others. An image that is unlike those
     of training is told of in the column `unlike`: a network answers it just as surely.
 
+    A run of super-resolution answers with files of finer images, their σ and masks, and the table says of each χ² per
+    pixel of what it is made coarse again, the ratio of fluxes, and how many pixels were masked.
+
     Parameters
     ----------
     options
@@ -92,39 +90,105 @@ def predict(options: PredictOptions | None = None, /, **fields: Any) -> Path:
         When there is no such run or file.
     UnreadableImages
         After the table is written, when some images could not be read.
+    ContradictedImages
+        After all is written, when an estimate of the noise-free image contradicts what was observed.
     """
     options = PredictOptions.given(options, fields)
-    if options.out.suffix not in (".csv", ".parquet"):
-        raise InvalidOption(f"--out {options.out}", "a name that ends in .csv or .parquet", "change --out")
-    from deeplense.training.trained import TrainedModel, locate_run
+    from deeplense.training.trained import locate_run
+
+    run = locate_run(options.run_id)
+    resolves = run.config().get("task") == "super_resolve"
+    _check_options(options, resolves)
+    return _super_resolve(options, run) if resolves else _answer(options, run)
+
+
+def _check_options(options: PredictOptions, resolves: bool) -> None:
+    """Refuse options that mean nothing to the run."""
+    odd = ("maps",) if resolves else ("flux_convention", "rescale", "figures")
+    for name in odd:
+        if getattr(options, name) is not None:
+            which = "which super-resolves" if resolves else "which does not super-resolve"
+            raise InvalidOption(
+                f"--{name.replace('_', '-')} with the run {options.run_id}, {which}",
+                "options that it has a use for",
+                "leave it out",
+            )
+
+
+def _super_resolve(options: PredictOptions, run: RunFolder) -> Path:
+    """Write the finer images; return the path of their table."""
+    import pyarrow as pa
+
+    from deeplense.training.trained import TrainedModel
+    from deeplense.training.upscaled_files import COLUMNS, upscale_files
+    from deeplense.training.upscaled_sources import plan
+    from deeplense.training.upscaling import HIGHEST_CHI2, LEAST_CHI2, Upscaling
+
+    jobs, out = plan(options.files, options.out or Path("super_resolved"))
+    upscaling = Upscaling(TrainedModel.load(run, options.device), options.rescale, options.batch_size)
+    rows = upscale_files(upscaling, jobs, options.flux_convention or "surface_brightness", options.figures)
+    _write(pa.Table.from_pylist(rows, COLUMNS), out)
+    note(f"{len(rows):,} rows are in {out}")
+    contradicted = [row["chi2"] for row in rows if row["consistent"] is False]
+    error = ContradictedImages(
+        f"{len(contradicted)} of {len(rows)} super-resolved images contradict what was observed: made coarse again, "
+        f"they differ from it by χ² of up to {max(contradicted, default=0):.3g} per pixel",
+        f"at most {HIGHEST_CHI2:g}, and a little more where there are few pixels",
+        f"do not trust them (column 'consistent' of {out}): the noise or the optics of these images are not those of "
+        "training, or the run has learnt too little",
+    )
+    noisy = sum(row["consistent"] is True and row["chi2"] < LEAST_CHI2 for row in rows)
+    if noisy:
+        note(f"{noisy:,} of {len(rows):,} still have the noise of what was observed: χ² per pixel below {LEAST_CHI2:g}")
+    if contradicted:
+        note(error.found)  # also where images that could not be read are the error
+    _tell(out, [row["unlike"] for row in rows], [row["error"] for row in rows])
+    if contradicted:
+        raise error
+    return out
+
+
+def _answer(options: PredictOptions, run: RunFolder) -> Path:
+    """Write a row of answers for each image; return the path of the table."""
+    out = options.out or Path("predictions.csv")
+    if out.suffix not in (".csv", ".parquet"):
+        raise InvalidOption(f"--out {out}", "a name that ends in .csv or .parquet", "change --out")
+    from deeplense.training.answering import answer_files, answer_table
+    from deeplense.training.trained import TrainedModel
 
     files = list(_expand(options.files))
     if options.maps is not None:
         _check_names(files)
-    model = TrainedModel.load(locate_run(options.run_id), options.device)
+    model = TrainedModel.load(run, options.device)
     model.expect(len(files))
     parts = []
     with progress("predicting", len(files)) as advance:
         for first in range(0, len(files), options.batch_size):
             batch = files[first : first + options.batch_size]
-            parts.append(_predict_batch(model, batch, options.maps))
+            parts.append(answer_files(model, batch, options.maps))
             advance(len(batch))
-    whole = _table(model, files, parts)
-    _write(whole, options.out)
-    note(f"{len(files):,} rows are in {options.out}")
-    failed, strange = (len(whole) - int(whole[name].null_count) for name in ("error", "unlike"))
+    whole = answer_table(model, files, parts)
+    _write(whole, out)
+    note(f"{len(files):,} rows are in {out}")
+    _tell(out, whole["unlike"].to_pylist(), whole["error"].to_pylist())
+    return out
+
+
+def _tell(out: Path, unlike: Sequence[str | None], errors: Sequence[str | None]) -> None:
+    """Say how many images are strange, and raise where some could not be read."""
+    strange = [word for word in unlike if word is not None]
     if strange:
-        example = next(value for value in whole["unlike"].to_pylist() if value is not None)
         note(
-            f"{strange:,} of {len(whole):,} unlike the training images, not to be trusted (column 'unlike'): {example}"
+            f"{len(strange):,} of {len(unlike):,} unlike the training images, not to be trusted (column 'unlike'): "
+            f"{strange[0]}"
         )
+    failed = len(errors) - errors.count(None)
     if failed:
         raise UnreadableImages(
-            f"{failed} of {len(files)} images could not be read",
+            f"{failed} of {len(errors)} images could not be read",
             "images like those of the training set",
-            f"read the column 'error' of {options.out}; the other rows are sound",
+            f"read the column 'error' of {out}; the other rows are sound",
         )
-    return options.out
 
 
 def _expand(paths: tuple[Path, ...]) -> Iterator[Path]:
@@ -154,73 +218,6 @@ def _check_names(files: list[Path]) -> None:
     name, n = Counter(path.stem for path in files).most_common(1)[0]
     if n > 1:
         raise InvalidOption(f"--maps for {n} files called {name}", "a name for each map", "predict them apart")
-
-
-def _predict_batch(model: TrainedModel, files: list[Path], maps: Path | None) -> Answers:
-    """Return what is answered of some files."""
-    import numpy as np
-
-    images: list[np.ndarray] = []
-    errors: list[str | None] = []
-    for path in files:
-        try:
-            images.append(model.prepare(path))
-            errors.append(None)
-        except DeepLenseError as error:
-            errors.append(f"{error.found}; expected {error.expected}")
-    good = np.array([error is None for error in errors])
-    unlike: list[str | None] = [None] * len(files)
-    if not images:
-        return Answers(np.empty((0, 0), np.float32), good, unlike, errors)
-    batch = np.stack(images)
-    answers = model.answer(batch)
-    for row, what in zip(np.flatnonzero(good), model.unfamiliar(batch), strict=True):
-        unlike[row] = what
-    odd = ~np.isfinite(answers).all(axis=1)
-    for row in np.flatnonzero(good)[odd]:
-        errors[row] = "the network's answer is not a number; expected pixel values like those of the training images"
-    if maps is not None:
-        _write_maps(model, batch, [path for path, is_good in zip(files, good, strict=True) if is_good], maps)
-    good[np.flatnonzero(good)[odd]] = False
-    return Answers(answers[~odd], good, unlike, errors)
-
-
-def _table(model: TrainedModel, files: list[Path], parts: list[Answers]) -> pa.Table:
-    """Return one row per file; the columns of an answer are empty where there is none."""
-    import numpy as np
-    import pyarrow as pa
-
-    good = np.concatenate([part.good for part in parts])
-    rows = np.concatenate(
-        [part.answers for part in parts if len(part.answers)] or [np.empty((0, model.task.n_answers), np.float32)]
-    )
-    places = pa.array(np.where(good, np.cumsum(good) - 1, 0), mask=~good)
-    columns: dict[str, Any] = {"file": [str(path) for path in files]}
-    columns |= {name: pa.array(values).take(places) for name, values in model.task.columns(rows).items()}
-    columns["unlike"] = pa.array([word for part in parts for word in part.unlike], pa.string())
-    columns["error"] = pa.array([word for part in parts for word in part.errors], pa.string())
-    return pa.table(columns)
-
-
-def _write_maps(model: TrainedModel, images: np.ndarray, files: list[Path], folder: Path) -> None:
-    """Write where each image is strange, as FITS and as a picture."""
-    import torch
-
-    from deeplense.data.writers import write_fits_image
-    from deeplense.metrics.figures import image_png
-
-    maps = model.maps(torch.from_numpy(images))
-    if maps is None:
-        raise InvalidOption(
-            f"--maps with {model.run.id}, which cannot say where an image is strange",
-            "a run of a detector that can: physical, or one that reconstructs images",
-            "leave it out",
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    for path, map_ in zip(files, maps.numpy(), strict=True):
-        write_fits_image(map_[0], folder / f"{path.stem}.fits", f"deeplense predict {model.run.id} {path.name}")
-        with atomic(folder / f"{path.stem}.png") as temporary:
-            temporary.write_bytes(image_png(map_))
 
 
 def _write(table: pa.Table, out: Path) -> None:

@@ -401,7 +401,9 @@ def _resolve(
             "image_shape": list(train.image_shape),
         }
         config["model"]["parameters"] = sum(p.numel() for p in network.parameters())
+        observation = (getattr(dataset, "manifest", {}).get("recipe") or {}).get("observation") or {}
         config["dataset"] |= {"n_train": len(train), "n_validation": len(validation)}
+        config["dataset"]["rescale"] = observation.get("rescale", "none")
         if accelerator.is_main_process:
             run.write_config(config)
     trainer = _trainer(options, run, config, accelerator, task, network, (train, validation))

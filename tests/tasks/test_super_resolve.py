@@ -180,7 +180,7 @@ def test_the_verbs(trained: Callable[..., RunFolder], pairs: Path) -> None:
     assert config["task"] == "super_resolve" and config["image_shape"] == [1, 24, 24]
     settings = config["options"]
     assert settings["degradation"] == Degradation(2).as_dict() and settings["degradation_is_known"]
-    assert settings["data_range"] == 1 and 0 < settings["noise"]["background"] < 1e-3
+    assert settings["data_range"] == 1 and 0 < settings["noise"]["per_value"] < 1e-2
     found = evaluate(run_id=str(run.path), device="cpu")
     assert set(found) == set(COLUMNS)
     table = pq.read_table(run.predictions)

@@ -192,7 +192,9 @@ class Trainer:
                     "an opponent that leaves the network most of what it knew",
                     "lower --adversary or --lr",
                 )
-            self._note(f"{self.task.primary_metric} fell to {mark:.2f}: back to the network of epoch {state.best_epoch}")
+            self._note(
+                f"{self.task.primary_metric} fell to {mark:.2f}: back to the network of epoch {state.best_epoch}"
+            )
             load_weights(self.network, self.run.weights)
             if self.mean is not None:
                 self.mean.module.load_state_dict(self.network.state_dict())

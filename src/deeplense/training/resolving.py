@@ -81,7 +81,7 @@ def contest_of(task: SuperResolve, channels: int, adversary: float, lr: float, s
     lr, seed
         Of the opponent.
     """
-    variance = UNKNOWN * task.data_range**2 if task.noise is None else task.noise.background
+    variance = UNKNOWN * task.data_range**2 if task.noise is None else task.noise.least
     task.consistency = 1.0
     return Contest(channels, adversary * variance / task.data_range**2, PENALTY, lr, SOFTENING * variance**0.5, seed)
 
@@ -119,7 +119,7 @@ def take_features(task: SuperResolve, name: str, image_shape: tuple[int, int, in
             "name another run",
         )
     backbone = network.backbone.to(device).eval().requires_grad_(False)
-    variance = UNKNOWN if task.noise is None else task.noise.background / task.data_range**2
+    variance = UNKNOWN if task.noise is None else task.noise.least / task.data_range**2
     task.alikeness = variance
     task.features = lambda images: backbone.forward_features(model.normalisation(images))
 

@@ -207,6 +207,15 @@ class TrainedModel:
         )
         return answers
 
+    @torch.inference_mode()
+    def see(self, images: Loader, batch_size: int) -> None:
+        """Let the network see every image and keep nothing: what answers cost without marks."""
+        self.expect(len(images))
+        output = torch.empty(0)
+        for batch in images.in_order(batch_size):
+            output = self._output(batch.image.to(self.accelerator.device))
+        output.sum().item()  # a GPU is done only when it has said something
+
     def _check_shape(self, shape: tuple[int, ...], path: Path) -> None:
         wanted = tuple(self.config["image_shape"])
         if shape != wanted:

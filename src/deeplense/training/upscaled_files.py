@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +25,7 @@ from deeplense.training.upscaling import AT_ONCE, Upscaled, Upscaling
 from deeplense.version import __version__
 
 PIXELS = 16 * AT_ONCE  # in memory before they are worked on
+DOTS = 150  # per inch of a picture
 FIELDS: list[tuple[str, pa.DataType]] = [
     ("file", pa.string()),
     ("extension", pa.string()),
@@ -181,6 +183,7 @@ def _write_arrays(job: Job, answers: list[Upscaled | str], divisor: int, images:
 
 
 def _draw(job: Job, images: list[FitsImage], answers: list[Upscaled | str], folder: Path) -> None:
+    called = Counter(image.name for image in images)
     for image, answer in zip(images, answers, strict=True):
         if isinstance(answer, str):
             continue
@@ -191,7 +194,9 @@ def _draw(job: Job, images: list[FitsImage], answers: list[Upscaled | str], fold
         chi2 = "" if answer.chi2 is None else f"    χ² {answer.chi2:.3g} per pixel"
         title = f"{job.source.name} {image.name}{chi2}"
         figure = upscaled_figure(title, coarse, bicubic, answer.pixels, answer.sigma)
-        several = "_" + "".join(c if c.isalnum() or c in "-." else "_" for c in image.name) if len(images) > 1 else ""
-        path = folder / job.name.with_name(f"{job.name.name}{several}.png")
+        which = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in image.name)
+        if called[image.name] > 1:
+            which += f"_{image.index}"
+        path = folder / job.name.with_name(job.name.name + (f"_{which}" if len(images) > 1 else "") + ".png")
         with atomic(path) as temporary:
-            temporary.write_bytes(png(figure))
+            temporary.write_bytes(png(figure, DOTS))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
@@ -25,10 +25,9 @@ Rescale = Literal["none", "min_max"]
 LEAST_SIDE = 8  # coarse pixels: smaller ones are all edge
 AT_ONCE = 1 << 18  # coarse pixels of a batch; a larger image goes in tiles
 HIGHEST_CHI2 = 1.5  # per pixel, of an estimate of the truth that agrees with what was observed
+LEAST_CHI2 = 0.1  # below it, an estimate of the truth has most of the observed noise in it
 BEYOND = 5.0  # standard deviations of χ² that are added for few pixels
-EXTREMES = ("lowest pixel", "highest pixel")  # of a run's record
-NEAR_ONE = 1e-4  # the mean of largest pixels that are 1 each, summed in single precision
-NEAR = 0.25  # how far the extremes of coarse images lie from 0 and 1 if their fine images run from 0 to 1
+LOWEST, HIGHEST = "lowest pixel", "highest pixel"  # ranges in a run's record
 
 
 @dataclass(frozen=True)
@@ -46,8 +45,8 @@ class Upscaled:
         are not known.
     consistent
         Whether that is at most `HIGHEST_CHI2`, and `BEYOND` standard deviations of χ² of so many pixels; else the
-        estimate contradicts what was observed. Far below 1 it is consistent, but has the observed noise in it. None
-        where it says nothing: χ² is not known, or the estimator is "fidelity", for which it is near 0.
+        estimate contradicts what was observed. Below `LEAST_CHI2` it is consistent, but has the observed noise
+        in it. None where it says nothing: χ² is not known, or the estimator is "fidelity", for which it is near 0.
     flux_ratio
         Sum of the estimate over factor² times that of the image, holes filled; None where that is 0.
     masked
@@ -141,7 +140,8 @@ class Upscaling:
     def _prepared(self, given: FitsImage) -> _Prepared:
         bands, *sides = given.pixels.shape
         if bands != self.bands:
-            raise InvalidDataset(f"{bands} bands", f"{self.bands}, as in training", "choose a run of these bands")
+            wanted = f"{self.bands}, as in training; many images in one array are [N, C, H, W]"
+            raise InvalidDataset(f"{bands} bands", wanted, "choose a run of these bands")
         if min(sides) < LEAST_SIDE:
             raise InvalidDataset(f"{sides[0]} x {sides[1]} pixels", f"at least {LEAST_SIDE} a side", "cut it larger")
         holes = torch.from_numpy(given.mask)
@@ -161,22 +161,26 @@ class Upscaling:
         """Whether training images were rescaled, and the extremes of this one are not like theirs."""
         if not self._learnt_rescaled():
             return False
-        known = {name: limits for name, limits in self.model.config["familiar"].items() if name in EXTREMES}
+        known = {name: self._range(name) for name in (LOWEST, HIGHEST)}
         return unfamiliar(statistics(image[None], self.network), known)[0] is not None
 
     def _middle(self) -> tuple[float, float]:
-        """Return the smallest and the largest pixel value of an ordinary training image."""
-        known: Any = self.model.config.get("familiar", {})
-        try:
-            low, high = (sum(map(float, known[name])) / 2 for name in EXTREMES)
-        except (KeyError, TypeError, ValueError):
-            raise self.model.run.odd_config("no 'familiar'") from None
+        """Return the extreme pixel values of an ordinary training image."""
+        low, high = (sum(self._range(name)) / 2 for name in (LOWEST, HIGHEST))
         return (low, high) if low < high else (0.0, 1.0)
 
+    def _range(self, name: str) -> tuple[float, float]:
+        """Return the range of a number over training images."""
+        try:
+            low, high = map(float, self.model.config["familiar"][name])
+        except (KeyError, TypeError, ValueError) as error:
+            raise self.model.run.odd_config(f"no range of the {name} in 'familiar'") from error
+        return low, high
+
     def _learnt_rescaled(self) -> bool:
-        """Whether each fine training image was scaled to [0, 1]: then the mean of their largest pixels is 1."""
-        low, high = self._middle()
-        return abs(self.task.data_range - 1) < NEAR_ONE and abs(low) < NEAR and abs(high - 1) < NEAR
+        """Whether each fine training image was scaled to [0, 1]."""
+        dataset = self.model.config.get("dataset")
+        return isinstance(dataset, dict) and dataset.get("rescale") == "min_max"
 
     @torch.inference_mode()
     def _outputs(self, images: Float[Tensor, "B C h w"]) -> Float[Tensor, "B 2C H W"]:
