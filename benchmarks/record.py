@@ -40,12 +40,13 @@ def rows_of(run: RunFolder) -> list[dict[str, str]]:
 
 
 def readme_table(rows: list[dict[str, str]]) -> str:
-    """Return the README's tables: one line per run, of classifiers and of detectors, with 95 % intervals."""
+    """Return the README's tables: one line per run, of classifiers, detectors and upscalers, with 95 % intervals."""
     marks: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
         marks.setdefault(row["run"], {})[row["mark"]] = row
     classifiers = [_classifier(found) for found in marks.values() if "accuracy" in found]
-    detectors = [_detector(found) for found in marks.values() if "accuracy" not in found]
+    detectors = [_detector(found) for found in marks.values() if "auroc" in found]
+    upscalers = [_upscaler(found) for found in marks.values() if "psnr" in found]
     lines = _lines(
         ("dataset", "model", "training images, epochs, seconds", "AUROC macro", "accuracy", "test images", "command"),
         classifiers,
@@ -55,15 +56,38 @@ def readme_table(rows: list[dict[str, str]]) -> str:
         lines += _lines(
             ("dataset", "detector", "normal images", "AUROC", "TPR at 1 % FPR", "test images", "command"), detectors
         )
+    if upscalers:
+        lines += ["", "Super-resolution, 75 × 75 pixels to 150 × 150; PSNR in dB, of images from 0 to 1:", ""]
+        lines += _lines(
+            (
+                *("dataset", "model", "training images, epochs, seconds", "PSNR, observed", "its floor"),
+                *("PSNR, truth", "χ² per pixel", "within σ", "test images", "command"),
+            ),
+            upscalers,
+        )
     return "\n".join(lines)
+
+
+def _network(row: dict[str, str]) -> list[str]:
+    """Return dataset, model and what its training cost."""
+    return [
+        row["dataset"],
+        f"{row['model']}, {int(row['parameters']):,} parameters",
+        f"{int(row['n_train']):,}, {row['epochs']}, {row['training_seconds']}",
+    ]
+
+
+def _upscaler(marks: dict[str, dict[str, str]]) -> list[str]:
+    row = marks["psnr"]
+    names = {"psnr": 2, "floor": 2, "psnr_truth": 2, "chi2": 3, "coverage_68": 3}
+    found = [_interval(marks[name], places) if name in marks else "–" for name, places in names.items()]
+    return [*_network(row), *found, f"{int(row['n']):,}", f"`{row['command']}`"]
 
 
 def _classifier(marks: dict[str, dict[str, str]]) -> list[str]:
     row = marks["accuracy"]
     return [
-        row["dataset"],
-        f"{row['model']}, {int(row['parameters']):,} parameters",
-        f"{int(row['n_train']):,}, {row['epochs']}, {row['training_seconds']}",
+        *_network(row),
         _interval(marks["auroc_macro"]),
         _interval(row),
         f"{int(row['n']):,}",
@@ -109,9 +133,9 @@ def main(names: list[str]) -> None:
         temporary.write_text(with_table(README.read_text(encoding="utf-8"), readme_table(rows)), encoding="utf-8")
 
 
-def _interval(mark: dict[str, str]) -> str:
+def _interval(mark: dict[str, str], places: int = 4) -> str:
     value, low, high = (float(mark[key]) for key in ("value", "low", "high"))
-    return f"{value:.4f} ({low:.4f}–{high:.4f})"
+    return f"{value:.{places}f} ({low:.{places}f}–{high:.{places}f})"
 
 
 if __name__ == "__main__":

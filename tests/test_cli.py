@@ -39,7 +39,7 @@ def typed(line: str) -> int:
 def asked(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return what the verbs were asked for, instead of doing it."""
     found: dict[str, Any] = {}
-    for verb in ("train", "evaluate", "simulate", "predict", "report"):
+    for verb in ("train", "evaluate", "simulate", "predict", "report", "benchmark"):
         monkeypatch.setattr(cli, verb, lambda options, verb=verb: found.update({verb: options}))
     return found
 
@@ -156,6 +156,13 @@ def test_a_wrong_file_of_options_is_explained(
 def test_a_run_is_positional_or_named_before_or_after_the_files(line: str, asked: dict[str, Any]) -> None:
     assert typed(line) == 0
     assert asked["predict"] == PredictOptions(run_id="1g9hi3n6", files=(Path("a.npy"), Path("b.npy")))
+
+
+def test_several_values_follow_one_flag(asked: dict[str, Any]) -> None:
+    for line in ("--only model_i residual_cnn --size smoke", "--only model_i --only residual_cnn --size smoke"):
+        assert typed(f"benchmark substructure {line}") == 0
+        wanted = BenchmarkOptions("substructure", size="smoke", only=("model_i", "residual_cnn"))
+        assert asked.pop("benchmark") == wanted
 
 
 def test_images_to_predict_are_positional(asked: dict[str, Any]) -> None:
