@@ -445,7 +445,9 @@ KNOBS: dict[str, Any] = {
     "test": 2,
     "seed": 1,
 }
-WITH_TESTS_ELSEWHERE = {"compile", "engine", "shard"}  # tests/simulation/: test_compiled, test_cluster, test_parts
+WITH_TESTS_ELSEWHERE = {  # tests/simulation/: test_compiled, test_cluster, test_parts; tests/recipes/test_pairs
+    *("compile", "engine", "shard", "coarse", "factor"),
+}
 
 
 def test_no_option_is_forgotten() -> None:

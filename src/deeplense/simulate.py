@@ -50,6 +50,11 @@ class SimulateOptions(Config):
         images where there is a C++ compiler. It changes the last bits of some pixels.
     engine
         Where to simulate: this process, or a Ray cluster.
+    coarse
+        Also store every image coarser, and without noise, to learn super-resolution: bicubic, area, or an instrument
+        (rubin_i, …) whose pixels and PSF width it gets.
+    factor
+        With --coarse: pixels per coarse pixel and axis; by default 2, or what the instrument's pixels say.
     shard
         "i/N": make part i of N (from 1) of the files and leave the others to other jobs; the last one finishes the set.
     """
@@ -63,7 +68,14 @@ class SimulateOptions(Config):
     seed: Annotated[int, Bounds(low=0)] = 0
     compile: bool | None = None
     engine: Literal["local", "ray"] = "local"
+    coarse: str | None = None
+    factor: Annotated[int | None, Bounds(2, 16)] = None
     shard: str | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.factor is not None and self.coarse is None:
+            raise InvalidOption("--factor without --coarse", "how the coarse images are made", "add --coarse area")
 
     @property
     def part(self) -> tuple[int, int]:
@@ -94,11 +106,14 @@ def simulate(options: SimulateOptions | None = None, /, **fields: Any) -> Path:
     """
     options = SimulateOptions.given(options, fields)
     part = options.part
+    from deeplense.recipes.pairs import with_pairs
     from deeplense.recipes.recipe import load_recipe
 
     recipe = load_recipe(options.recipe)
     counts = {split: n for split in ("train", "validation", "test") if (n := getattr(options, split)) is not None}
     recipe = dataclasses.replace(recipe, counts=dataclasses.replace(recipe.counts, **counts))
+    if options.coarse is not None:
+        recipe = with_pairs(recipe, options.coarse, options.factor)
     folder = options.out or Path("data") / recipe.name
     return _make(_order(recipe, options.seed, folder, options.compile), options.engine, part, verify=True)
 
