@@ -16,7 +16,7 @@ from deeplense.core.run_folder import SHIPPED, RunFolder, find_run
 CARD = """\
 # {name}@deeplense
 
-`{model[name]}`, {model[parameters]:,} parameters, half precision. Classes: {classes}.
+`{model[name]}`, {model[parameters]:,} parameters, half precision. {answers}.
 Images of {shape} (channels × height × width), as the recipe stores them, unscaled.
 
 - Data: `{data[name]}`, simulated (recipe `{recipe}`); {data[n_train]:,} training and {data[n_validation]:,} validation
@@ -59,17 +59,19 @@ def card(run: RunFolder) -> str:
     """Return the model card, every number from the run's own record."""
     config, marks = run.config(), run.metrics()
     rows = [f"| {name} | {m['value']:.4f} | {m['low']:.4f} – {m['high']:.4f} |" for name, m in marks.items()]
+    factor = config["options"].get("degradation", {}).get("factor")
+    finer = f"Answers with images of {factor} × {factor} times the pixels, and their σ"
     return CARD.format(
         name=run.id,
         model=config["model"],
         data=config["dataset"],
         recipe=run.id,
-        classes=", ".join(config["labels"]),
+        answers=finer if factor else f"Classes: {', '.join(config['labels'])}",
         shape=" × ".join(map(str, config["image_shape"])),
         command=config["command"],
         version=config["deeplense_version"],
         seed=config["options"]["seed"],
-        n=marks["accuracy"]["n"],
+        n=next(iter(marks.values()))["n"],
         rows="\n".join(rows),
     )
 
