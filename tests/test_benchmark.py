@@ -342,6 +342,97 @@ def test_the_terminal_table_of_anomalies_fits_80_columns(
     assert max(map(len, said.splitlines())) <= 80
 
 
+# ---- super-resolution
+
+PAIRED = """
+name = "paired"
+description = "Upscalers in a few seconds."
+[options]
+task = "super_resolve"
+estimator = "fidelity"
+batch_size = 4
+[sizes.small]
+about = "Small."
+train = 4
+validation = 2
+test = 3
+epochs = 1
+[datasets.pairs]
+recipe = "recipe.toml"
+change = { pair = { factor = 2, method = "area" } }
+published = { psnr = 51.25, source = "the record of <others>" }
+[variants.truth]
+estimator = "truth"
+[methods.bicubic]
+model_name = "bicubic"
+variants = ["truth"]
+published = { psnr = 50.75, source = "others" }
+[methods.linear]
+model_name = "linear"
+"""
+
+
+@pytest.fixture(scope="module")
+def paired(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Return a suite of upscalers and the folder in which it was run; to be read only."""
+    folder = tmp_path_factory.mktemp("paired")
+    suite = write_suite(folder, PAIRED)
+    return suite, run_suite(suite=str(suite), size="small", out=folder / "out", device="cpu")
+
+
+def test_upscalers_have_their_marks_and_what_they_cost(paired: tuple[Path, Path]) -> None:
+    found = rows(paired[1])
+    for name in ("bicubic", "bicubic-truth", "linear"):
+        row = found["pairs", name]
+        assert row["state"] == "done" and row["estimator"] == ("truth" if "truth" in name else "fidelity")
+        marks = json.loads((paired[1] / "pairs" / name / "metrics.json").read_text())
+        for mark in ("psnr", "floor", "gap", "psnr_truth", "ssim", "flux_error", "centroid_offset", "coverage_68"):
+            assert (
+                float(row[mark]) == pytest.approx(marks[mark]["value"]) and row[f"{mark}_low"] and row[f"{mark}_high"]
+            )
+        assert float(row["psnr"]) + float(row["gap"]) == pytest.approx(float(row["floor"]), abs=1e-3)
+        assert (int(row["n_train"]), int(row["n_test"]), row["epochs"]) == (12, 9, "1")
+        assert float(row["images_per_second"]) > 0 and row["reference"]
+    parameters = {name: int(found["pairs", name]["parameters"]) for name in ("bicubic", "linear")}
+    assert parameters["linear"] > parameters["bicubic"], "what is fitted is learnt, too"
+
+
+def test_published_figures_are_said_to_be_from_elsewhere(paired: tuple[Path, Path]) -> None:
+    found, page = rows(paired[1]), (paired[1] / "index.html").read_text(encoding="utf-8")
+    figures = {method: row["published_psnr"] for (_, method), row in found.items()}
+    assert figures == {"bicubic": "50.75", "bicubic-truth": "", "linear": "", "": "51.25"}
+    assert found["pairs", ""]["state"] == "published elsewhere" and found["pairs", ""]["published_source"]
+    for words in ("published elsewhere</th>", ">50.75<", "51.25 (PSNR, observed", "the record of &lt;others&gt;"):
+        assert words in page, words
+
+
+def test_the_page_of_pairs_compares_those_that_are_asked_for_the_same(paired: tuple[Path, Path]) -> None:
+    page = (paired[1] / "index.html").read_text(encoding="utf-8")
+    for link in re.findall(r'href="([^"#]+)"', page):
+        assert (paired[1] / unquote(link)).is_file(), link
+    assert page.count("data:image/svg+xml") == 2, "PSNR against the observed images and against the truth"
+    assert "dotted: the noise floor" in page and "The protocol" in page and "AUROC" not in page
+    places = [
+        page.index(f">{words}<") for words in ("asked for the observed image", "asked for the image without noise")
+    ]
+    first, second = page[places[0] : places[1]], page[places[1] : page.index("</table>")]
+    assert "linear/report.html" in first and "bicubic/report.html" in first and 'class="best"' in first
+    assert "bicubic-truth/report.html" in second and 'class="best"' not in second, "a single one is not the best"
+    values = [float(row["psnr"]) for (_, method), row in rows(paired[1]).items() if method in ("linear", "bicubic")]
+    assert values == sorted(values, reverse=True)
+
+
+def test_the_terminal_table_of_pairs_fits_80_columns(
+    paired: tuple[Path, Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    suite, folder = paired
+    again(suite, folder, list=True)
+    said = capsys.readouterr().out
+    assert "PSNR [95 %], dB" in said and re.search(r"linear +\d+\.\d+ \[\d+\.\d+, \d+\.\d+\] +\d", said)
+    assert max(map(len, said.splitlines())) <= 80
+
+
 @pytest.mark.parametrize("name", ["metrics.json", "predictions.parquet", "benchmark.json"])
 def test_a_damaged_seed_is_judged_anew(name: str, strange: tuple[Path, Path], tmp_path: Path) -> None:
     suite, folder = strange

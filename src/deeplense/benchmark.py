@@ -20,7 +20,8 @@ from deeplense.core.files import claimed
 
 if TYPE_CHECKING:
     from deeplense.suites.cell import Cell
-    from deeplense.suites.results import Results, Row
+    from deeplense.suites.results import Results
+    from deeplense.suites.rows import Row
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 SHARE = 0.05  # of the time, at most, goes into showing what is done so far
@@ -33,7 +34,7 @@ class BenchmarkOptions(Config):
     Parameters
     ----------
     suite
-        Name of a suite (substructure, anomalies), or a TOML file of your own.
+        Name of a suite (substructure, anomalies, super_resolution), or a TOML file of your own.
     size
         Which of the suite's sizes: one budget for every method.
     out
@@ -80,8 +81,9 @@ def benchmark(options: BenchmarkOptions | None = None, /, **fields: Any) -> Path
         When the suite cannot be: an option that `train` does not have, a dataset that is not declared.
     """
     options = BenchmarkOptions.given(options, fields)
-    from deeplense.suites.results import Results, print_results
+    from deeplense.suites.results import Results
     from deeplense.suites.suite import load_suite
+    from deeplense.suites.terminal import print_results
 
     suite, base = load_suite(options.suite)
     if options.size not in suite.sizes:

@@ -382,6 +382,7 @@ def _resolve(
         )
     settings |= pair_settings(train)
     task = SuperResolve.of(dataset.labels, settings)
+    task.wanted(train.sample_batch(1))  # now, not after the record is written
     if options.perceptual is not None:
         take_features(task, options.perceptual, dataset.image_shape, accelerator.device)
     torch.manual_seed(options.seed)

@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 import torch
 
+from deeplense.core.degradation import Degradation
 from deeplense.core.errors import InvalidOption, UnknownName
 from deeplense.recipes.draw import moments
 from deeplense.recipes.recipe import Recipe, load_recipe, shipped_recipes
+from deeplense.suites.declared import Data
 from deeplense.suites.derived import recipe_for
-from deeplense.suites.suite import Data
 
 
 def derived(folder: Path, recipe: str, **changes: Any) -> Recipe:
@@ -58,6 +59,14 @@ def test_any_setting_can_be_changed(tmp_path: Path) -> None:
     assert "lens.e1 = 0.3" in recipe.description
 
 
+@pytest.mark.parametrize("name", ["model_ii", "super_resolution"])
+def test_any_recipe_becomes_one_of_pairs(name: str, tmp_path: Path) -> None:
+    pair = {"factor": 4, "method": "gaussian", "blur": 1.5}
+    before, after = load_recipe(name), derived(tmp_path, name, change={"pair": pair, "n_pixels": 64})
+    assert after.pair == Degradation(4, "gaussian", 1.5) and after.lens == before.lens
+    assert 'pair = { "factor" = 4, "method" = "gaussian", "blur" = 1.5 }' in after.description
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "words"),
     [
@@ -65,6 +74,8 @@ def test_any_setting_can_be_changed(tmp_path: Path) -> None:
         ({"lenz.e1": 0.3}, UnknownName, "lens"),
         ({"n_pixel": 3}, UnknownName, "n_pixels"),
         ({"lens.e1": "x"}, InvalidOption, "derived"),
+        ({"pair": {"factor": 3}}, InvalidOption, "64 pixels"),
+        ({"pair.factor": 2}, UnknownName, "pair"),
     ],
 )
 def test_a_setting_that_cannot_be(change: dict[str, Any], kind: type[Exception], words: str, tmp_path: Path) -> None:

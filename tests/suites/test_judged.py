@@ -15,7 +15,8 @@ from deeplense.evaluate import evaluate
 from deeplense.metrics.intervals import Interval
 from deeplense.metrics.ranking import auroc
 from deeplense.pages.evaluated import EvaluatedRun
-from deeplense.suites.judged import curves_of, marks_against, over_seeds, read_run, scatter, stored_marks, strangeness
+from deeplense.suites.judged import curves_of, marks_against, over_seeds, scatter, stored_marks, strangeness
+from deeplense.suites.runs import read_run
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,17 @@ def test_seeds_that_agree_leave_the_interval_of_the_test_images() -> None:
 def test_ends_stay_within_the_scale() -> None:
     found = over_seeds([{"x": Interval(value, 0.0, 1.0, 9)} for value in (0.0, 1.0)])["x"]
     assert (found.value, found.low, found.high) == (0.5, 0.0, 1.0)
+
+
+def test_what_is_no_fraction_has_no_ends() -> None:
+    marks = [
+        {"psnr": Interval(value, value - 0.2, value + 0.1, 9), "ssim": Interval(0.99, 0.9, 1.0, 9)}
+        for value in (41, 43)
+    ]
+    found = over_seeds(marks, lambda name: name == "ssim")
+    assert found["psnr"].value == 42 and found["psnr"].low < 41 and found["psnr"].high > 43
+    assert found["ssim"].high == 1.0
+    assert over_seeds(marks, lambda name: True)["psnr"].high == 1.0, "the test can fail"
 
 
 def test_the_interval_holds_the_true_value_as_often_as_it_says() -> None:

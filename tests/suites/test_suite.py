@@ -16,9 +16,12 @@ from deeplense.detectors.detector import DETECTORS
 from deeplense.models.backbone import MODELS
 from deeplense.recipes.recipe import shipped_recipes
 from deeplense.suites.cell import Cell, cells_of
-from deeplense.suites.results import Results, reference_of
-from deeplense.suites.suite import Data, Size, Suite, known_suites, load_suite
+from deeplense.suites.declared import Data, Size
+from deeplense.suites.results import Results
+from deeplense.suites.runs import reference_of
+from deeplense.suites.suite import Suite, known_suites, load_suite
 from deeplense.train import train
+from deeplense.upscalers.upscaler import UPSCALERS
 
 ROOT = Path(__file__).parents[2]
 REFERENCE = {"reference": "someone"}
@@ -73,6 +76,7 @@ DATA = {
     "path": None,  # in place of the recipe: see below
     "normal": None,  # for detectors: see below
     "options": ({"lr": 0.2}, lambda found: {"lr": found[0].options.lr}),
+    "published": ({"psnr": 40.0, "source": "x"}, lambda found: found[0].data.published),
     "train": (7, lambda found: found[0].counts["train"]),
     "epochs_factor": (3, lambda found: found[0].options.epochs / 2),
     "noise": (2.0, lambda found: found[0].images["noise"]),
@@ -126,6 +130,28 @@ def test_images_that_are_there_are_taken_as_they_are() -> None:
     assert cell.counts == {} and cell.images == {"path": "images"}
 
 
+PAIRED: dict[str, Any] = {
+    "options": {"task": "super_resolve", "estimator": "fidelity"},
+    "methods": {
+        "bicubic": {"model_name": "bicubic", "variants": ["truth"], "published": {"psnr": 40.0, "source": "x"}},
+        "pca": {"detector": "pca", "datasets": ["b"]},
+    },
+    "variants": {"truth": {"estimator": "truth"}},
+    "datasets": {"a": {"recipe": "super_resolution"}, "b": {"recipe": "model_ii", "normal": "sub", "methods": ["pca"]}},
+    "sizes": {"one": {"about": "little", "epochs": 2, "precision": "bf16"}},
+}
+
+
+def test_the_task_of_a_suite_is_that_of_methods_that_name_none() -> None:
+    found = {cell.method.name: cell.options for cell in cells(**PAIRED)}
+    shown = [(one.task, one.estimator, one.precision, one.normal) for one in found.values() if not one.detector]
+    assert shown == [("super_resolve", "fidelity", "bf16", None), ("super_resolve", "truth", "bf16", None)]
+    assert (found["pca"].task, found["pca"].normal) == ("detect_anomalies", "sub")
+    methods = suite(**PAIRED).all_methods()
+    assert reference_of(methods["bicubic"]) == UPSCALERS["bicubic"].reference  # type: ignore[attr-defined]
+    assert methods["bicubic"].published and not methods["bicubic-truth"].published, "published of something else"
+
+
 def test_few_labels_are_never_more_than_the_size_has() -> None:
     assert cells(datasets={"a": {"recipe": "model_ii", "train": 80}})[0].counts["train"] == 50
 
@@ -164,6 +190,12 @@ def test_few_labels_are_never_more_than_the_size_has() -> None:
         ({"methods": {"ours": REFERENCE | {"seeds": 0}}}, "seeds"),
         ({"methods": {"ours": REFERENCE | {"seeds": "x"}}}, "seeds"),
         ({"sizes": {"one": {"about": "x", "epochs": 1, "seeds": 11}}}, "seeds"),
+        ({"options": {"task": "super_resolv"}}, "super_resolve"),
+        ({"options": {"task": "super_resolve"}, "datasets": {"a": {"recipe": "x", "normal": "no_sub"}}}, "no classes"),
+        ({"methods": {"ours": REFERENCE, "up": {"task": "super_resolve"}}}, "same marks"),
+        ({"methods": {"ours": REFERENCE | {"published": {"psnr": 41.0}}}}, "source"),
+        ({"methods": {"ours": REFERENCE | {"published": {"psnr": "41", "source": "x"}}}}, "source"),
+        ({"datasets": {"a": {"recipe": "model_ii", "published": {"source": 1, "psnr": 4}}}}, "source"),
     ],
 )
 def test_what_cannot_be_is_refused_with_three_clauses(changed: dict[str, Any], words: str) -> None:
@@ -192,8 +224,13 @@ def anomalies() -> Suite:
     return load_suite("anomalies")[0]
 
 
+@pytest.fixture(scope="module")
+def super_resolution() -> Suite:
+    return load_suite("super_resolution")[0]
+
+
 def test_the_suite_is_known_and_other_files_of_the_folder_are_not() -> None:
-    assert set(known_suites()) == {"substructure", "anomalies"}
+    assert set(known_suites()) == {"substructure", "anomalies", "super_resolution"}
     with pytest.raises(UnknownName, match="substructure"):
         load_suite("sub_structure")
 
@@ -201,7 +238,7 @@ def test_the_suite_is_known_and_other_files_of_the_folder_are_not() -> None:
 def test_the_wheel_carries_the_suites() -> None:
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     assert build["force-include"] == {
-        f"experiments/{name}.toml": f"deeplense/suites/{name}.toml" for name in ("substructure", "anomalies")
+        f"experiments/{name}.toml": f"deeplense/suites/{name}.toml" for name in known_suites()
     }
     assert all((ROOT / file).is_file() for file in build["force-include"])
 
@@ -248,10 +285,32 @@ def test_floor_and_ceiling_stand_in_every_table_of_anomalies(size: str, anomalie
         assert ("physical" in methods) == (data.normal == "no_sub")
 
 
+def test_every_upscaler_is_compared_and_runs_once_where_only_its_spread_is_learnt(super_resolution: Suite) -> None:
+    methods = super_resolution.all_methods()
+    names = {str(method.options["model_name"]) for method in methods.values()}
+    assert names == set(UPSCALERS) - {"srgan"}, "which goes on from a run that has learnt by error"
+    for method in methods.values():
+        trained = UPSCALERS[str(method.options["model_name"])].trained  # type: ignore[attr-defined]
+        assert (method.seeds == 1) == (not trained) and reference_of(method)
+    both = {method.name.removesuffix("-truth") for method in methods.values() if method.options.get("estimator")}
+    assert {"linear", "residual_unet"} <= both
+
+
+def test_published_figures_stand_beside_what_they_are_published_of(super_resolution: Suite) -> None:
+    figures = {name: method.published.get("psnr") for name, method in super_resolution.all_methods().items()}
+    assert {name: figure for name, figure in figures.items() if figure is not None} == {
+        **{"srcnn": 41.86, "srresnet_1": 42.35, "srresnet_2": 42.30, "srresnet_3": 42.05, "srresnet_3_ssim": 41.96},
+        **{"srresnet_3_deconvolution": 37.97, "edsr_1": 41.88, "edsr_4": 41.72, "edsr_8": 41.75},
+    }
+    datasets = {name: data.published.get("psnr") for name, data in super_resolution.datasets.items() if data.published}
+    assert datasets == {"super_resolution": 42.375}
+
+
+@pytest.mark.parametrize("name", ["substructure", "super_resolution"])
 @pytest.mark.parametrize("size", ["smoke", "cpu", "full"])
-def test_every_method_gets_the_same_budget(size: str, substructure: Suite) -> None:
+def test_every_method_gets_the_same_budget(size: str, name: str) -> None:
     budgets: dict[str, set[Any]] = {}
-    for cell in cells_of(substructure, size, Path()):
+    for cell in cells_of(load_suite(name)[0], size, Path()):
         same = (cell.options.epochs, cell.options.batch_size, cell.options.precision, tuple(cell.counts.items()))
         budgets.setdefault(cell.name, set()).add(same)
     assert {len(found) for found in budgets.values()} == {1}
@@ -264,6 +323,8 @@ def test_full_is_everything_at_the_published_sizes(substructure: Suite) -> None:
     assert [counts[f"model_ii-labels_{n}"]["train"] for n in (100, 1000)] == [100, 1000]
 
 
-def test_smoke_is_small(substructure: Suite) -> None:
-    found = cells_of(substructure, "smoke", Path())
-    assert len({cell.name for cell in found}) <= 2 and len({cell.method.name for cell in found}) <= 3
+@pytest.mark.parametrize(("name", "most"), [("substructure", 3), ("super_resolution", 6)])
+def test_smoke_is_small(name: str, most: int) -> None:
+    found = cells_of(load_suite(name)[0], "smoke", Path())
+    assert len({cell.name for cell in found}) <= 2 and len({cell.method.name for cell in found}) <= most
+    assert all(sum(cell.counts.values()) <= 20 for cell in found)

@@ -342,3 +342,16 @@ def test_features_of_a_classifier_change_the_product(trained: Callable[..., RunF
 def test_features_are_those_of_a_classifier(trained: Callable[..., RunFolder], pairs: Path) -> None:
     with pytest.raises(InvalidOption, match="a classifier that learns from pixels"):
         train(dataset=str(pairs), **BASE | {"perceptual": str(trained().path)})
+
+
+def test_the_truth_cannot_be_asked_of_pairs_that_lack_it(tmp_path: Path) -> None:
+    for folder, side in (("HR", 32), ("LR", 16)):
+        (tmp_path / "real" / folder).mkdir(parents=True)
+        for k in range(12):
+            np.save(tmp_path / "real" / folder / f"{k}.npy", np.random.default_rng(k).random((side, side), np.float32))
+    with pytest.raises(InvalidDataset, match="without the noise-free image"):
+        train(dataset=str(tmp_path / "real"), out=tmp_path / "run", **BASE)
+    assert not (tmp_path / "run").exists(), "nothing was begun"
+    run = RunFolder(train(dataset=str(tmp_path / "real"), out=tmp_path / "run", **BASE | {"estimator": "fidelity"}))
+    found = evaluate(run_id=str(run.path), device="cpu")
+    assert {"psnr", "coverage_68"} <= set(found) and "floor" not in found

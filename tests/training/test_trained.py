@@ -56,6 +56,16 @@ def test_an_image_of_another_shape_says_which_is_wanted(small_run: Path, tmp_pat
     assert "(1, 64, 64)" in caught.value.expected
 
 
+def test_images_are_seen_by_the_network_and_not_judged(small_run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = TrainedModel.load(RunFolder(small_run), "cpu")
+    dataset = open_dataset(Path(model.config["dataset"]["path"]))
+    seen: list[int] = []
+    model.network.register_forward_hook(lambda module, inputs, output: seen.append(len(inputs[0])))
+    monkeypatch.setattr(model.task, "answers", None)
+    model.see(model.loader(dataset, dataset.indices("test")[:7]), 3)
+    assert seen == [3, 3, 1]
+
+
 # ---- what can be wrong with the folder
 
 

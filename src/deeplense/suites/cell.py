@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from deeplense.core.errors import DeepLenseError, InvalidOption
 from deeplense.core.files import read_json, write_json
 from deeplense.core.run_folder import RunFolder
-from deeplense.suites.suite import Data, Method, Size, Suite
+from deeplense.suites.declared import Data, Method, Size
+from deeplense.suites.kinds import Kind, kind_of, own_kind
+from deeplense.suites.runs import TASKS, read_run
+from deeplense.suites.suite import Suite
 from deeplense.train import TrainOptions
 
 if TYPE_CHECKING:
@@ -140,12 +143,12 @@ def outcome(cell: Cell) -> Outcome:
             return Outcome(cell, "not run", _other(cell, different).found)
         if not run.is_finished():
             far = f"{_epochs_done(run)} of {cell.options.epochs} epochs"
-            far = far if cell.options.task == "classify" else "its fit begins again"
+            far = far if TASKS[cell.options.task].by_steps else "its fit begins again"
             return Outcome(cell, "not run" if reason else "begun", reason or far)
     except DeepLenseError as error:
         return Outcome(cell, "not run", one_line(error))
     try:
-        from deeplense.suites.judged import read_run, stored_marks
+        from deeplense.suites.judged import stored_marks
 
         judged = read_run(run, cell.options.task)
     except DeepLenseError as error:
@@ -160,7 +163,14 @@ def outcome(cell: Cell) -> Outcome:
 
 def has_own_marks(cell: Cell) -> bool:
     """Whether the run's marks are those of the dataset; a classifier where one class is normal gets others."""
-    return cell.options.task != "classify" or cell.data.normal is None
+    return kind_of_cell(cell) is own_kind(cell.options.task)
+
+
+def kind_of_cell(cell: Cell) -> Kind:
+    """Return the kind of table that a cell stands in."""
+    kind = kind_of(cell.options.task, cell.data.normal)
+    assert kind is not None  # the suite has refused what does not go together
+    return kind
 
 
 def other_options(cell: Cell) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from deeplense.core.errors import UnknownName
 from deeplense.core.files import atomic
-from deeplense.suites.suite import Data
+from deeplense.suites.declared import Data
 
 if TYPE_CHECKING:
     from deeplense.instruments.instrument import Instrument
@@ -60,7 +60,11 @@ def recipe_for(name: str, data: Data, base: Path, folder: Path) -> str:
 def derivation(data: Data) -> str:
     """Return in words what is changed in the recipe."""
     noise = [f"noise × {data.noise:g} (background × {data.noise:g}, exposure / {data.noise**2:g})"]
-    return ", ".join((noise if data.noise != 1 else []) + [f"{key} = {value}" for key, value in data.change.items()])
+    return ", ".join((noise if data.noise != 1 else []) + [_changed(key, value) for key, value in data.change.items()])
+
+
+def _changed(key: str, value: object) -> str:
+    return f"{key} = {_toml(value) if isinstance(value, Mapping) else value}"
 
 
 def _change(table: dict[str, Any], key: str, value: object, name: str) -> None:

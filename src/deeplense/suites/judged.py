@@ -3,34 +3,22 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from deeplense.core.run_folder import RunFolder
 from deeplense.metrics.anomalies import anomaly_marks
 from deeplense.metrics.classification import Floats
 from deeplense.metrics.intervals import Interval
 from deeplense.metrics.ranking import RocCurve, roc_curve
-from deeplense.pages.evaluated import EvaluatedRun, read_evaluated
+from deeplense.pages.evaluated import EvaluatedRun
 from deeplense.pages.judged import JudgedRun
-from deeplense.pages.strange import DetectorRun, read_detector_run
+from deeplense.pages.strange import DetectorRun
 
 # 97.5 % quantiles of Student's distribution, for 1, 2, … degrees of freedom
 STUDENT = (12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262)
 GRID = np.linspace(0, 1, 2001)  # false positive rates at which curves of several seeds are averaged
-
-
-def read_run(folder: RunFolder, task: str) -> JudgedRun:
-    """Return a judged run.
-
-    Raises
-    ------
-    MissingFile, CorruptFile
-        When it was not judged, or a file is damaged.
-    """
-    return read_evaluated(folder) if task == "classify" else read_detector_run(folder)
 
 
 def strangeness(run: JudgedRun, normal: str) -> Floats:
@@ -88,25 +76,35 @@ def _mean(curves: Sequence[RocCurve]) -> RocCurve:
     return RocCurve(np.append(0.0, GRID), np.append(0.0, np.mean(rates, axis=0)), np.full(len(GRID) + 1, np.nan))
 
 
-def over_seeds(marks: Sequence[Mapping[str, Interval]]) -> dict[str, Interval]:
+def over_seeds(
+    marks: Sequence[Mapping[str, Interval]], is_fraction: Callable[[str], bool] = lambda name: True
+) -> dict[str, Interval]:
     """Return the mean of every mark over runs that differ by their seed, with a 95 % interval; of one run its own.
 
     Towards either end the interval reaches √(mean of the runs' own distances² + (t s / √n)²): s is the scatter of the
     n values, t Student's quantile. The first part is that of the test images, which are the same for all runs, so that
     more runs do not lower it; the second is how well so few runs tell the mean over all seeds.
+
+    Parameters
+    ----------
+    marks
+        Of each run, by name.
+    is_fraction
+        Whether a mark lies between 0 and 1: then its interval ends there.
     """
-    return {name: _over_seeds([some[name] for some in marks]) for name in marks[0]}
+    return {name: _over_seeds([some[name] for some in marks], is_fraction(name)) for name in marks[0]}
 
 
-def _over_seeds(found: Sequence[Interval]) -> Interval:
+def _over_seeds(found: Sequence[Interval], is_fraction: bool) -> Interval:
     if len(found) == 1:
         return found[0]
     values = np.array([mark.value for mark in found])
     mean, n = float(values.mean()), len(found)
     seeds = STUDENT[n - 2] ** 2 * float(values.var(ddof=1)) / n
-    down = math.sqrt(float(np.mean([(mark.value - mark.low) ** 2 for mark in found])) + seeds)
-    up = math.sqrt(float(np.mean([(mark.high - mark.value) ** 2 for mark in found])) + seeds)
-    return Interval(mean, max(0.0, mean - down), min(1.0, mean + up), found[0].n)
+    low = mean - math.sqrt(float(np.mean([(mark.value - mark.low) ** 2 for mark in found])) + seeds)
+    high = mean + math.sqrt(float(np.mean([(mark.high - mark.value) ** 2 for mark in found])) + seeds)
+    ends = (max(0.0, low), min(1.0, high)) if is_fraction else (low, high)
+    return Interval(mean, *ends, found[0].n)
 
 
 def scatter(marks: Sequence[Mapping[str, Interval]], name: str) -> Any:

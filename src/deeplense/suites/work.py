@@ -27,10 +27,13 @@ from deeplense.suites.cell import (
     write_record,
 )
 from deeplense.suites.derived import recipe_for
-from deeplense.suites.judged import marks_against, read_run
+from deeplense.suites.judged import marks_against
+from deeplense.suites.kinds import own_kind
+from deeplense.suites.runs import read_run
 from deeplense.train import train
 
 if TYPE_CHECKING:
+    from deeplense.data.loader import Loader
     from deeplense.training.devices import Device
     from deeplense.training.trained import TrainedModel
 
@@ -126,28 +129,27 @@ class Workshop:
         with redirect_stdout(io.StringIO()):  # the table of all cells says it
             marks = evaluate(run_id=str(cell.folder), batch_size=BATCH, device=self.device)
         report(runs=[str(cell.folder)])
-        name = "auroc_macro" if cell.options.task == "classify" else "auroc"
+        name = own_kind(cell.options.task).primary(cell.options)
         note(f"{cell}: {name} {marks[name]}")
 
 
 def images_per_second(cell: Cell, device: Device) -> float:
-    """Return the test images a trained model answers in a second, in batches of 64, fp32: the median of three runs."""
+    """Return the test images a trained network sees in a second, in batches of 64, fp32: the median of three runs."""
     from deeplense.data.dataset import open_dataset
-    from deeplense.data.loader import Loader
     from deeplense.training.trained import TrainedModel
 
     model = TrainedModel.load(cell.run, device)
     dataset = open_dataset(Path(model.config["dataset"]["path"]))
     rows = dataset.indices("test")[:TIMED_IMAGES]
-    _answer(model, Loader(dataset, rows[:BATCH], model.labels, model.crop))  # the first call also prepares
-    images = Loader(dataset, rows, model.labels, model.crop)
+    _see(model, model.loader(dataset, rows[:BATCH]))  # the first call also prepares
+    images = model.loader(dataset, rows)
     images.in_memory()
-    return len(rows) / statistics.median(_answer(model, images) for _ in range(TIMES))
+    return len(rows) / statistics.median(_see(model, images) for _ in range(TIMES))
 
 
-def _answer(model: TrainedModel, images: object) -> float:
+def _see(model: TrainedModel, images: Loader) -> float:
     begin = time.perf_counter()
-    model.answers(images, BATCH)  # type: ignore[arg-type]
+    model.see(images, BATCH)
     return time.perf_counter() - begin
 
 
