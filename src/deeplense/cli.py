@@ -14,7 +14,7 @@ from deeplense import describe
 from deeplense.benchmark import BenchmarkOptions, benchmark
 from deeplense.core.console import note
 from deeplense.core.errors import CorruptFile, DeepLenseError, MissingFile
-from deeplense.describe import MontageOptions
+from deeplense.describe import AuditOptions, MontageOptions
 from deeplense.evaluate import EvaluateOptions, evaluate
 from deeplense.predict import PredictOptions, predict
 from deeplense.report import ReportOptions, report
@@ -118,6 +118,12 @@ def _data_info(dataset: str) -> None:
 def _data_montage(options: Annotated[MontageOptions, Parameter(name="*")]) -> None:
     """Draw some images of each class."""
     describe.montage(options)
+
+
+@data.command(name="audit", help_epilogue="Example: deeplense data audit catalogue.csv --out audit.html")
+def _data_audit(options: Annotated[AuditOptions, Parameter(name="*")]) -> None:
+    """Look for what is wrong with a dataset: columns and names that give the label away, duplicates, shifts, damage."""
+    describe.audit(options)
 
 
 @data.command(name="export", help_epilogue="Example: deeplense data export data/small exported/")

@@ -8,13 +8,14 @@ from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-from deeplense.core.config import Bounds, Config
+from deeplense.core.config import Bounds, Config, Count
 from deeplense.core.console import note, progress, table
 from deeplense.core.errors import InvalidOption
 from deeplense.core.files import atomic
 from deeplense.core.run_folder import find_run, shipped_runs
 
 if TYPE_CHECKING:
+    from deeplense.auditing.audited import Audit
     from deeplense.data.dataset import Dataset
 
 SAMPLE = 1024
@@ -41,6 +42,26 @@ class MontageOptions(Config):
     out: Path = Path("montage.png")
     per_class: Annotated[int, Bounds(1, 64)] = 6
     split: str | None = None
+
+
+@dataclass(frozen=True)
+class AuditOptions(Config):
+    """What `deeplense data audit` can be told.
+
+    Parameters
+    ----------
+    dataset
+        Recipe, path, or a table (CSV, Parquet, FITS, …) alone.
+    out
+        Page to write; the same findings are in a CSV file beside it.
+    sample
+        Most images to look at.
+    """
+
+    dataset: str
+    _: KW_ONLY
+    out: Path = Path("audit.html")
+    sample: Count = 50_000
 
 
 def info(dataset: str) -> dict[str, Any]:
@@ -106,6 +127,31 @@ def montage(options: MontageOptions | None = None, /, **fields: Any) -> Path:
         figure.savefig(temporary, format=options.out.suffix[1:], dpi=150)
     note(f"{len(chosen)} images are in {options.out}")
     return options.out
+
+
+def audit(options: AuditOptions | None = None, /, **fields: Any) -> Audit:
+    """Return, print and write what is wrong with a dataset: leaks, duplicates, shifts, damage.
+
+    Parameters
+    ----------
+    options
+        What to look at; or give the fields of `AuditOptions` as keywords.
+    """
+    options = AuditOptions.given(options, fields)
+    from deeplense.auditing.audited import audit_dataset, audit_table, is_table
+    from deeplense.auditing.written import show, write
+
+    if options.out.suffix != ".html":
+        raise InvalidOption(f"--out {options.out}", "a name that ends in .html", "change --out")
+    if is_table(Path(options.dataset).expanduser()):
+        found = audit_table(Path(options.dataset).expanduser())
+    else:
+        opened = _open(options.dataset)
+        with progress("looking at", min(len(opened), options.sample)) as advance:
+            found = audit_dataset(opened, options.sample, advance)
+    show(found)
+    write(found, options.out)
+    return found
 
 
 def export(dataset: str, out: Path) -> Path:

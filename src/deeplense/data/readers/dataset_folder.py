@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Float32, Int64
 
 from deeplense.core.degradation import Degradation
-from deeplense.core.errors import CorruptFile, DeepLenseError, InvalidDataset, MissingFile
+from deeplense.core.errors import CorruptFile, InvalidDataset, InvalidOption, MissingFile, UnknownName
 from deeplense.core.files import read_json
 from deeplense.data.dataset import IMAGE, LOW, READERS, TRUTH, Dataset
 from deeplense.data.readers.hdf5 import locate, to_stacks
@@ -72,7 +72,7 @@ class DatasetFolder(Dataset):
                 raise ValueError(odd[0])
             pair = (manifest.get("recipe") or {}).get("pair")
             self.degradation = None if pair is None else Degradation.from_mapping(pair)
-        except (KeyError, TypeError, ValueError, IndexError, AttributeError, DeepLenseError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, InvalidOption, UnknownName) as error:
             remedy = "restore it, or remove the folder and simulate it again"
             raise CorruptFile(path, f"a field is missing or odd ({error!r})", "a manifest", remedy) from error
         self.image_shape = (channels, height, width)

@@ -7,8 +7,8 @@ _LABELS = {
     "cdm": ("sphere", "subhalo"),
     "axion": ("vort", "vortex"),
     "sub": ("substructure",),
-    "lens": ("lenses", "lensed"),
-    "nonlens": ("nonlenses", "non_lens", "non_lenses", "nonlensed"),
+    "lens": ("lenses", "lensed", "strong_lens", "gravitational_lens"),
+    "nonlens": ("nonlenses", "non_lens", "non_lenses", "nonlensed", "not_lens", "not_lensed", "no_lens", "nolens"),
 }
 _SPLITS = {
     "train": ("training",),

@@ -1,0 +1,391 @@
+"""Catalogues: any table as an Arrow table, and what each of its columns is to a learner, with the reason in words."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pcsv
+import pyarrow.parquet as pq
+from jaxtyping import Bool, Float64
+
+from deeplense.core.config import Config
+from deeplense.core.errors import InvalidOption, UnknownName
+from deeplense.data.readers.guard import parsing, read_bytes
+from deeplense.data.readers.names import split_name
+
+DELIMITED = (".csv", ".tsv")
+FITS_TABLES = (".fits", ".fit")
+VOTABLES = (".vot", ".votable", ".xml")
+TABLES = (*DELIMITED, ".parquet", ".ecsv", *VOTABLES, *FITS_TABLES)
+MAX_TABLE_BYTES = 1 << 31
+"""Largest table that is read."""
+OUTSIDE = re.compile(rb"""<!(DOCTYPE|ENTITY)|STREAM\b([^>"']|"[^"]*"|'[^']*')*?\shref""", re.IGNORECASE)
+"""What makes a VOTable depend on something outside it; a LINK may be there, since nobody follows it."""
+EXPECTED = f"a table with named columns, in a file ending in {', '.join(TABLES)}"
+
+Role = Literal["id", "path", "position", "feature", "label", "truth", "weight", "split", "group", "ignored"]
+
+SINGLE: dict[Role, str] = {
+    "id": "id objid objectid imageid stampid galaxyid name objname sourceid targetid iauname coaddobjectid",
+    "path": "path filepath imagepath imgpath filename file imagename stamp cutout image img fits",
+    "label": "islens islensed label labels lens lensed class classname target category",
+    "split": "split subset set partition",
+}
+"""Roles of one column each: names of such columns without case and `_`, those first that are preferred."""
+PLAIN: dict[Role, str] = {
+    "position": "ra dec rightascension declination raj2000 dej2000 decj2000 alphaj2000 deltaj2000 radeg decdeg "
+    "alpha delta glon glat x y ximage yimage xpix ypix xpos ypos",
+    "weight": "weight weights sampleweight classweight",
+    "group": "group fold tile tileid field fieldid patch plate pointing healpix brick brickid exposure system systemid",
+    "ignored": "seed index unnamed0 column1 level0",
+    "truth": "thetae zs zl gamma1 gamma2 gammaext",
+    "feature": "e1 e2 q ba pa re reff classstar u g r i",
+}
+"""Other names of columns, without case and `_`."""
+WORDS: tuple[tuple[str, Role, str], ...] = (
+    ("einstein crit critical caustic kappa shear magnification", "truth", "known of a lens model"),
+    ("mass halo subhalo substructure", "truth", "a mass is known of a simulation or a model"),
+    ("source sources src lensed", "truth", "of the lensed source, which only a model knows apart"),
+    ("lens lenses", "truth", "of the lens alone, which only a model knows apart"),
+    ("true truth sim simulated", "truth", "true, by its name"),
+    ("prob probability score vote votes prediction grade", "truth", "a verdict, not a measurement"),
+    ("mag mags magnitude flux color colour snr sb brightness", "feature", "light of the object, as measured"),
+    ("size radius petro kron fwhm area", "feature", "size of the object, as measured"),
+    ("ellipticity elongation axis sersic concentration", "feature", "shape of the object, as measured"),
+    ("redshift photoz z zphot zspec", "feature", "redshift of the object, as measured"),
+)
+"""Words in a name, role, reason; the first line that fits counts: the magnitude of a source is no measurement."""
+SIMULATED: dict[str, frozenset[str]] = {
+    "the lens finding challenge": frozenset(("is_lens", "einstein_area")),
+    "the second lens finding challenge": frozenset(("x_crit", "n_pix_source")),
+    "a dataset of deeplense": frozenset(("id", "label", "split", "seed")),
+}
+"""Simulations whose catalogues are known, by columns that they have."""
+MAX_CLASSES = 100
+MOSTLY = 0.8
+"""Share of different values from which on a column is an id; whoever uses it must cope with a few that are repeated."""
+GIVEAWAY = 0.95
+"""AUROC from which on one column alone is suspected to be truth; the challenge's truth reaches 0.97 and more."""
+
+
+def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return the table in a CSV, Parquet, ECSV, VOTable or FITS file; nothing in it is run, nothing it names is opened.
+
+    Lines that begin with `#` at the top of a CSV are passed over; where the last of them names the columns, it does.
+    Columns of vectors are left out. Of a FITS file or VOTable it is the first table.
+
+    Parameters
+    ----------
+    path
+        The file; its suffix says what it is.
+    columns
+        Those that are wanted; by default all.
+
+    Raises
+    ------
+    InvalidOption
+        When the suffix is not one of `TABLES`.
+    MissingFile
+        When the file is not there or cannot be read.
+    CorruptFile
+        When its content is no table, or lacks one of the columns.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in TABLES:
+        raise InvalidOption(f"{path} has the suffix '{path.suffix}'", f"one of {', '.join(TABLES)}", "convert it")
+    content = read_bytes(path, MAX_TABLE_BYTES)
+    with parsing(path, EXPECTED):
+        if suffix in DELIMITED:
+            table = _delimited(content)
+        elif suffix == ".parquet":
+            table = pq.read_table(pa.BufferReader(content))
+        else:
+            table = _from_astropy(content, suffix)
+        names = table.column_names
+        if not names or len(set(names)) < len(names):
+            raise ValueError(f"columns of the same name, or none: {', '.join(names)[:200]}")
+        flat = [name for name in names if not pa.types.is_nested(table.schema.field(name).type)]
+        if missing := sorted(set(columns or ()) - set(flat)):
+            raise ValueError(f"there is no column '{missing[0]}'")
+        return _decoded(table.select(flat if columns is None else list(columns)))
+
+
+def _decoded(table: pa.Table) -> pa.Table:
+    """Return the table with the values of columns that are stored as numbers of a dictionary."""
+    fields = [
+        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
+
+
+def _delimited(content: bytes) -> pa.Table:
+    """Return the table in the bytes of a CSV file, whatever its delimiter."""
+    stream, comment, skipped = io.BytesIO(content), "", -1
+    for line in stream:
+        skipped += 1
+        text = line.decode("utf-8-sig", errors="replace").strip()
+        if text and not text.startswith("#"):
+            break
+        comment = text.lstrip("# ") or comment
+    else:
+        raise ValueError("there is no line that is no comment")
+    delimiter = max(",\t;|", key=text.count)
+    names, first = (next(csv.reader([part], delimiter=delimiter)) for part in (comment or text, text))
+    if comment and len(names) == len(first) and any(map(_is_number, first)) and not any(map(_is_number, names)):
+        body = skipped  # the comment names the columns
+    else:
+        names, body = first, skipped + 1
+    names = [name.strip() or f"column_{number}" for number, name in enumerate(names, 1)]
+    return pcsv.read_csv(
+        io.BytesIO(content),
+        read_options=pcsv.ReadOptions(column_names=names, skip_rows=body),
+        parse_options=pcsv.ParseOptions(delimiter=delimiter),
+        convert_options=pcsv.ConvertOptions(strings_can_be_null=True),
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _from_astropy(content: bytes, suffix: str) -> pa.Table:
+    from astropy.table import Table  # here, because importing it takes longer than `deeplense --help` may
+
+    # astropy would fetch an address; no way round the search: other encodings than ASCII's have zeros
+    if suffix in VOTABLES and (b"\0" in content or OUTSIDE.search(content)):
+        raise ValueError("data outside the file, entities, or UTF-16")
+    format_ = "fits" if suffix in FITS_TABLES else "ascii.ecsv" if suffix == ".ecsv" else "votable"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # units and headers that astropy can mend
+        found = Table.read(io.BytesIO(content), format=format_)  # a stream: a name could be a URL
+    return pa.table({name: _arrow(found[name]) for name in found.colnames if np.ndim(found[name]) == 1})
+
+
+def _arrow(column: Any) -> pa.Array[Any]:
+    """Return a column of astropy's; what is masked there is null here."""
+    values, mask = np.asarray(column), np.ma.getmaskarray(column)
+    if values.dtype.kind in "biuf":
+        numbers: pa.Array[Any] = pa.array(values.astype(values.dtype.newbyteorder("=")), mask=mask)
+        return numbers
+    texts = [(text.decode(errors="replace") if isinstance(text, bytes) else str(text)).strip() for text in values]
+    shown = [None if hidden else text for text, hidden in zip(texts, mask, strict=True)]
+    return pa.array(shown, pa.string())
+
+
+@dataclass(frozen=True)
+class ColumnRole(Config):
+    """What a column is to a learner.
+
+    Parameters
+    ----------
+    role
+        id, path (of the image), position (on the sky or in an image), feature (measured on the object: may be learnt
+        from), label, truth (known of a simulation or from a model or a person: gives the label away), weight, split,
+        group (rows that belong together), ignored.
+    reason
+        Why, in words.
+    sure
+        False where the name says nothing, and the role is only the usual one.
+    """
+
+    role: Role
+    reason: str
+    sure: bool = True
+
+
+@dataclass(frozen=True)
+class Roles(Config):
+    """The role of every column of a catalogue, in its order.
+
+    Parameters
+    ----------
+    columns
+        Name to role.
+    """
+
+    columns: dict[str, ColumnRole]
+
+    def of(self, role: Role) -> tuple[str, ...]:
+        """Return the names of the columns that have a role."""
+        return tuple(name for name, column in self.columns.items() if column.role == role)
+
+    def first(self, role: Role) -> str | None:
+        """Return the first column that has a role; None where none has."""
+        return next(iter(self.of(role)), None)
+
+    def notes(self) -> list[str]:
+        """Return a sentence on the columns whose role is a guess without a reason; none where all are known."""
+        unsure = [name for name, column in self.columns.items() if not column.sure]
+        if not unsure:
+            return []
+        shown = ", ".join(unsure[:12]) + (", …" if len(unsure) > 12 else "")
+        return [f"Columns whose names say nothing are taken for features, measured on the object: {shown}."]
+
+    def overridden(self, roles: Mapping[str, str]) -> Self:
+        """Return these roles with some given by hand; of id, path, label and split there is one column each.
+
+        Parameters
+        ----------
+        roles
+            Column to role.
+
+        Raises
+        ------
+        UnknownName
+            When there is no such column, or no such role.
+        InvalidOption
+            When two columns are given one of these roles.
+        """
+        columns = dict(self.columns)
+        for name, role in roles.items():
+            if name not in columns:
+                raise UnknownName("column of the catalogue", name, columns)
+            columns[name] = ColumnRole.from_mapping({"role": role, "reason": "given by hand"})
+        for single in SINGLE:
+            given = [name for name, role in roles.items() if role == single]
+            if len(given) > 1:
+                raise InvalidOption(f"{' and '.join(given)} are both the {single}", "one column", "change all but one")
+            for name in self.of(single) if given else ():
+                if name not in roles:
+                    columns[name] = _second(single, given[0])
+        return replace(self, columns=columns)
+
+
+def guess_roles(
+    names: Iterable[str], table: pa.Table | None = None, overrides: Mapping[str, str] | None = None
+) -> Roles:
+    """Return the role of every column, by known catalogues first, then by the words in its name.
+
+    Parameters
+    ----------
+    names
+        Of the columns.
+    table
+        Their values, where they are at hand: texts are no features, labels have few values, ids are unique.
+    overrides
+        Column to role, where the user knows better.
+
+    Raises
+    ------
+    UnknownName, InvalidOption
+        As `Roles.overridden`.
+    """
+    names = list(names)
+    lower = {name.strip().lower() for name in names}
+    simulation = next((title for title, needed in SIMULATED.items() if needed <= lower), None)
+    columns = {name: _guess(name, None if table is None else table[name], simulation) for name in names}
+    for role, spellings in SINGLE.items():
+        rank = {spelling: number for number, spelling in enumerate(spellings.split())}
+        rivals = sorted(Roles(columns).of(role), key=lambda name: rank[_plain(name)])
+        columns |= {name: _second(role, rivals[0]) for name in rivals[1:]}
+    return Roles(columns).overridden(overrides or {})
+
+
+def giveaways(table: pa.Table, roles: Roles) -> list[str]:
+    """Return a sentence per feature that alone tells two classes apart: few measurements do, truth does.
+
+    Parameters
+    ----------
+    table
+        The catalogue.
+    roles
+        Of its columns.
+    """
+    label = roles.first("label")
+    classes = [] if label is None else pc.unique(table[label].drop_null()).to_pylist()
+    if label is None or len(classes) != 2:
+        return []
+    known = table.filter(pc.is_valid(table[label]))
+    first = np.array(known[label].to_pylist(), dtype=object) == classes[0]
+    found = []
+    for name in roles.of("feature"):
+        values = np.array(pc.cast(known[name], pa.float64()).to_pylist(), dtype=np.float64)  # null becomes NaN
+        area = _area(np.where(np.isnan(values), -np.inf, values), first)  # that a value is missing may tell as well
+        if max(area, 1 - area) >= GIVEAWAY:
+            found.append(
+                f"The column '{name}' alone tells the classes apart (AUROC {max(area, 1 - area):.3f}): "
+                "if it is not measured, its role should be truth."
+            )
+    return found
+
+
+def _area(values: Float64[np.ndarray, " N"], positive: Bool[np.ndarray, " N"]) -> float:
+    """Return the area under the ROC curve by ranks; ties count half."""
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+    n = int(positive.sum())
+    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(values) - n)))
+
+
+def _guess(name: str, values: pa.ChunkedArray[Any] | None, simulation: str | None) -> ColumnRole:
+    plain = _plain(name)
+    for role, spellings in SINGLE.items():
+        if plain in spellings.split() and _serves(role, values):
+            return ColumnRole(role, f"called '{name}'")
+    known = next((role for role, spellings in PLAIN.items() if plain in spellings.split()), None)
+    if simulation and known in (None, "feature", "truth"):
+        return ColumnRole("truth", f"an input or a result of {simulation}, not a measurement: it gives the label away")
+    if known in ("position", "group", "ignored"):
+        return ColumnRole(known, f"called '{name}'")
+    if values is not None and not _is_numeric(values):
+        return ColumnRole("ignored", "not a number")
+    if values is not None and pc.count_distinct(values, mode="only_valid").as_py() < 2 <= len(values):
+        return ColumnRole("ignored", "the same value in every row")
+    if known:
+        return ColumnRole(known, f"called '{name}'")
+    words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)} | {plain}
+    for group, role, reason in WORDS:
+        if found := sorted(words & set(group.split())):
+            return ColumnRole(role, f"{reason} ('{found[0]}')")
+    return ColumnRole("feature", f"'{name}' says nothing; numbers are usually measurements", sure=False)
+
+
+def _serves(role: Role, values: pa.ChunkedArray[Any] | None) -> bool:
+    """Whether the values are fit for one of the roles of one column each."""
+    if values is None:
+        return True
+    distinct = pc.unique(values.drop_null())
+    if role == "id":
+        return len(distinct) >= MOSTLY * len(values)
+    if role == "path":
+        return _is_text(values)
+    if role == "split":
+        return _is_text(values) and all(split_name(str(text)) for text in distinct.to_pylist())
+    whole = not pa.types.is_floating(values.type) or all(
+        float(str(value)).is_integer() for value in distinct.to_pylist()
+    )
+    return whole and len(distinct) <= MAX_CLASSES
+
+
+def _second(role: Role, first: str) -> ColumnRole:
+    """Return what becomes of a column that could have a role that another has."""
+    # a second label says the same as the first, in other words
+    return ColumnRole("truth" if role == "label" else "ignored", f"the {role} is '{first}'")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _is_text(values: pa.ChunkedArray[Any]) -> bool:
+    return bool(pa.types.is_string(values.type) or pa.types.is_large_string(values.type))
+
+
+def _is_numeric(values: pa.ChunkedArray[Any]) -> bool:
+    kind = values.type
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))

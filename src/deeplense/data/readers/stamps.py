@@ -1,0 +1,467 @@
+"""Catalogue and stamps: a table with a row per object, and small images of each, found by its id or path."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Float32, Int64
+
+from deeplense.core.errors import CorruptFile, DeepLenseError, InvalidDataset
+from deeplense.data.catalogue import FITS_TABLES, TABLES, ColumnRole, Role, Roles, giveaways, guess_roles, read_table
+from deeplense.data.dataset import CANONICAL_LABELS, READERS, Dataset
+from deeplense.data.readers.class_labels import class_names, decode_labels, order_labels
+from deeplense.data.readers.files import PICTURES, channels_first
+from deeplense.data.readers.folders import MAX_DEPTH, UNEQUAL
+from deeplense.data.readers.guard import parsing, read_bytes, unreadable
+from deeplense.data.readers.names import is_text, label_name, split_name, without_split
+from deeplense.data.readers.npy import read_npy
+from deeplense.data.readers.pictures import read_picture
+from deeplense.data.shards import CATALOGUE, MANIFEST
+
+FITS = (".fits", ".fit", ".fits.gz", ".fit.gz")
+KINDS = (FITS, (".npy",), PICTURES)
+"""Suffixes of stamps; pictures beside FITS files are previews."""
+SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind)
+TABLE_WORDS = ("classif", "catal", "label", "train", "cat", "table", "")
+"""What the name of a catalogue holds, the likelier ones first."""
+FLAG = 100.0
+"""Value of masked pixels in the lens finding challenge."""
+FLAG_STANDS_OUT = 1000.0
+"""A flag is one only where everything else in the band is so many times smaller."""
+LOOKED_AT = 64
+"""Stamps in which masked pixels are counted when a dataset is opened."""
+SOME_FILES = 1000
+"""Files whose names are compared with the catalogue to recognise the layout."""
+BAND_COVERS = 0.5
+"""Files of one folder and name are a band if so many of all objects have one, and strays otherwise."""
+BREAK = re.compile(r"[-_.]")
+CARD, BLOCK = 80, 2880
+"""Bytes of a line and of a block of a FITS file."""
+BITPIX = {b"8": "u1", b"16": ">i2", b"32": ">i4", b"64": ">i8", b"-32": ">f4", b"-64": ">f8"}
+NOT_PLAIN = frozenset((b"BSCALE", b"BZERO", b"BLANK", b"GROUPS"))
+
+
+@dataclass(frozen=True)
+class _Band:
+    """The stamps of one band.
+
+    Parameters
+    ----------
+    name
+        Folder and what the names of its files have in common.
+    files
+        Row of the table to file, relative to the folder.
+    """
+
+    name: str
+    files: dict[int, str]
+
+
+@READERS.register("catalogue_and_stamps")  # readers are asked by name: before class folders, which take any folder
+class Stamps(Dataset):
+    """A table at the top of a folder, and below it a stamp per object, or one per object and band.
+
+    Bands are folders (`Band1/imageSDSS_R-100002.fits`), names (`100002_r.fits`), extensions of a FITS file, or planes
+    of a cube. An object without a stamp in every band is left out. Pixels that are not finite or have the flag value
+    are filled with the median of their band, 0 where nothing of the band is left.
+
+    Parameters
+    ----------
+    path
+        The folder, or the table itself.
+    roles
+        Roles of columns (`deeplense.data.catalogue.Role`), where the guess is wrong.
+    flag
+        Value of masked pixels in floating-point stamps; None for none.
+
+    Attributes
+    ----------
+    roles
+        What each column of `catalogue` is to a learner.
+    bands
+        Names of folders or files of the bands; one for bands in one file.
+
+    Raises
+    ------
+    MissingFile, CorruptFile
+        When the table, or the first stamp, cannot be read.
+    InvalidDataset
+        When there is no table, or no object that has all its stamps.
+    UnknownName, InvalidOption
+        When a role is given to no column, or is none.
+    """
+
+    layout: ClassVar[str] = "catalogue and stamps (a .csv, .fits, … table; FITS, .npy or PNG files named by its ids)"
+
+    def __init__(self, path: Path, roles: Mapping[str, str] | None = None, flag: float | None = FLAG) -> None:
+        self.path, self._flag, self.problems = path, flag, []
+        self._base = path if path.is_dir() else path.parent
+        tables = _tables(path)
+        if not tables:
+            raise InvalidDataset(f"{path} has no table at its top", self.layout, "put the catalogue there")
+        if len(tables) > 1:
+            self.problems.append(f"The catalogue is {tables[0].name}; other tables were left out: {len(tables) - 1}.")
+        table = read_table(tables[0])
+        guessed = guess_roles(table.column_names, table, roles)
+        ids, found, problems = _find(table, guessed, [*_files(self._base)], tables[0].name)
+        bands, shapes, more = _same_size(self._base, found)
+        rows = sorted(set.intersection(*(set(band.files) for band in bands))) if bands else []
+        if not rows:
+            raise InvalidDataset(
+                f"no row of {tables[0]} has a stamp in every band ({', '.join(band.name for band in bands) or 'none'})",
+                "files whose names hold the ids of the catalogue, or a column with their paths",
+                "compare the ids with the names of the files",
+            )
+        self.bands = tuple(band.name for band in bands)
+        self.image_shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        self._paths = [tuple(band.files[row] for band in bands) for row in rows]
+        some = len(set().union(*(band.files for band in bands)))
+        self.problems += [*problems, *more, *_left_out(table.num_rows, some, len(rows), len(bands))]
+        splits = [_split_of(paths[0]) for paths in self._paths]
+        self.catalogue, self.roles = _catalogue(
+            tables[0], table.take(rows), guessed, [ids[row] for row in rows], splits
+        )
+        counts = Counter(self.catalogue["label"].to_pylist())
+        self.labels = order_labels({label for label in counts if label is not None})
+        self.problems += [*_classes(counts), *self._masked(), *guessed.notes(), *giveaways(table, guessed)]
+
+    @classmethod
+    def recognises(cls, path: Path) -> bool:
+        """Whether there is a table with ids or paths of which some are those of files below; no image is opened."""
+        base, tables = path if path.is_dir() else path.parent, _tables(path)
+        if not tables or any((base / name).exists() for name in (MANIFEST, CATALOGUE)):
+            return False
+        try:
+            table = read_table(tables[0])
+        except DeepLenseError:  # nobody else reads FITS: let the constructor say what is wrong
+            return any(_suffix(file) in FITS and file != tables[0].name for file in islice(_files(base), SOME_FILES))
+        roles = guess_roles(table.column_names, table)
+        if roles.first("id") is None and roles.first("path") is None:
+            return False
+        files = [*islice(_files(base), SOME_FILES)]
+        if roles.first("label") is None and any(_in_class(file) for file in files):
+            return False  # here the folders know the classes, and the table does not
+        return bool(_find(table, roles, files, tables[0].name)[1])
+
+    def images(self, indices: Sequence[int] | Int64[np.ndarray, " B"]) -> Float32[np.ndarray, "B C H W"]:
+        """Return the images at `indices`, read from their files in the calling process, masked pixels filled.
+
+        Raises
+        ------
+        MissingFile
+            When a stamp has gone since the dataset was opened.
+        CorruptFile
+            When it is not an image of the shape of the others, or all of it is masked.
+        """
+        batch = np.empty((len(indices), *self.image_shape), dtype=np.float32)
+        for place, index in enumerate(indices):
+            batch[place] = self._stamp(int(index))[0]
+        return batch
+
+    def _stamp(self, row: int) -> tuple[Float32[np.ndarray, "C H W"], int]:
+        """Return an image without masked pixels, and how many there were."""
+        paths = [self._base / path for path in self._paths[row]]
+        planes = [_read(path, self._flag) for path in paths]
+        shape = (sum(len(plane) for plane in planes), *planes[0].shape[1:])
+        odd = next((path for path, plane in zip(paths, planes, strict=True) if plane.shape[1:] != shape[1:]), paths[0])
+        if odd != paths[0] or shape != self.image_shape:
+            raise CorruptFile(odd, f"not the shape of the first stamp ({shape})", f"{self.image_shape} in all")
+        stamp = np.concatenate(planes)
+        masked = np.isnan(stamp)
+        if masked.all():
+            raise CorruptFile(paths[0], "every pixel is masked", "at least one that is not")
+        for band, hidden in zip(stamp, masked, strict=True):
+            if hidden.any():
+                band[hidden] = 0.0 if hidden.all() else np.median(band[~hidden])
+        return stamp, int(masked.sum())
+
+    def _masked(self) -> list[str]:
+        """Return a sentence on masked pixels, counted in some stamps from all over the catalogue."""
+        rows, counts, damaged = np.linspace(0, len(self) - 1, min(LOOKED_AT, len(self))), [], []
+        for row in rows:
+            try:
+                counts.append(self._stamp(int(row))[1])
+            except DeepLenseError as error:
+                damaged.append(error.found)
+        said = f"Of {len(rows)} stamps that were looked at, "
+        problems = [f"{said}{len(damaged)} cannot be read: {damaged[0]}."] if damaged else []
+        if any(counts):
+            filled = "they are filled with the median of their band, in these stamps and in all others"
+            problems.append(f"{said}{np.count_nonzero(counts)} have masked pixels, {sum(counts):,} in all: {filled}.")
+        return problems
+
+
+def _tables(path: Path) -> list[Path]:
+    """Return the tables at the top of a folder, the likeliest catalogue first; of a file, itself if it is one."""
+    if not path.is_dir():
+        return [path] if path.suffix.lower() in TABLES and path.suffix.lower() not in FITS_TABLES else []
+    top = [entry for entry in path.iterdir() if entry.suffix.lower() in TABLES and not entry.name.startswith(".")]
+    rank = {entry: next(n for n, word in enumerate(TABLE_WORDS) if word in entry.name.lower()) for entry in top}
+    # a FITS file may be a stamp: its name must say that it is a table
+    found = [entry for entry in top if entry.suffix.lower() not in FITS_TABLES or rank[entry] < len(TABLE_WORDS) - 1]
+    return sorted((entry for entry in found if entry.is_file()), key=lambda entry: (rank[entry], entry.name))
+
+
+def _files(folder: Path, prefix: str = "") -> Iterator[str]:
+    """Yield the image files in and below a folder, names in order, relative to it."""
+    below: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            found = sorted((entry for entry in entries if is_text(entry.name)), key=lambda entry: entry.name)
+            for entry in found:
+                if entry.name.startswith((".", "__MACOSX")):
+                    continue
+                if entry.is_dir():
+                    below.append(entry.name)
+                elif _suffix(entry.name):
+                    yield prefix + entry.name
+    except OSError as error:
+        raise unreadable(folder, error) from error
+    if prefix.count("/") < MAX_DEPTH:
+        for name in below:
+            yield from _files(folder / name, f"{prefix}{name}/")
+
+
+def _suffix(name: str) -> str | None:
+    """Return the suffix of an image file, None of others."""
+    lower = name.lower()
+    return next((suffix for suffix in SUFFIXES if lower.endswith(suffix)), None) if lower.endswith(SUFFIXES) else None
+
+
+def _stem(name: str) -> str:
+    return name[: len(name) - len(_suffix(name) or "")]
+
+
+def _in_class(file: str) -> bool:
+    return any(label_name(without_split(part)) in CANONICAL_LABELS for part in file.split("/")[:-1])
+
+
+def _split_of(file: str) -> str | None:
+    return next(filter(None, map(split_name, file.split("/")[:-1])), None)
+
+
+def _find(table: pa.Table, roles: Roles, files: list[str], own: str) -> tuple[list[str], list[_Band], list[str]]:
+    """Return the id of every row, the bands with their files, and sentences on what was left out."""
+    files = [file for file in files if file != own]
+    key, address = roles.first("id"), roles.first("path")
+    paths = [None] * table.num_rows if address is None else table[address].to_pylist()
+    ids = [_text(value) for value in (table[key].to_pylist() if key else paths)]
+    if key is None:
+        ids = [_stem(text) for text in ids]
+    first: dict[str, int] = {}
+    for row, text in enumerate(ids):
+        if text:
+            first.setdefault(_plain_id(text), row)
+    repeated = sum(map(bool, ids)) - len(first)
+    problems = [f"{repeated:,} rows of the catalogue repeat an id and were left out."] if repeated else []
+    if by_path := _by_path(paths, files, set(first.values())):
+        return ids, [_Band("stamps", by_path)], problems
+    kind = next((kind for kind in KINDS if any(_suffix(file) in kind for file in files)), FITS)
+    bands, more = _by_id(first, [file for file in files if _suffix(file) in kind])
+    return ids, bands, problems + more
+
+
+def _text(value: Any) -> str:
+    """Return an id as text, the same for 7, 7.0 and "7"."""
+    if value is None:
+        return ""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
+
+
+def _plain_id(text: str) -> str:
+    """Return an id without the zeros in front of a number, which tables and names of files write as they like."""
+    return text.lstrip("0") or "0" if text.isdecimal() else text
+
+
+def _by_path(paths: Sequence[str | None], files: Sequence[str], rows: set[int]) -> dict[int, str]:
+    """Return row to file, where a path, or its last part if only one file has it, is that of a file below."""
+    names = Counter(file.rpartition("/")[2] for file in files)
+    last = {file.rpartition("/")[2]: file for file in files}
+    known = {name: file for name, file in last.items() if names[name] == 1} | {file: file for file in files}
+    found = {}
+    for row, path in enumerate(paths):
+        text = (path or "").replace("\\", "/").removeprefix("./")
+        file = known.get(text) or known.get(text.rpartition("/")[2])
+        if file is not None and row in rows:
+            found[row] = file
+    return found
+
+
+def _by_id(rows: Mapping[str, int], files: Sequence[str]) -> tuple[list[_Band], list[str]]:
+    """Return the bands with the file of each row in them, and sentences on files that were left out."""
+    groups: dict[str, dict[int, str]] = {}
+    folders: dict[str, str] = {}  # without the splits among them
+    strangers = doubled = 0
+    for file in files:
+        folder, _, name = file.rpartition("/")
+        found = _parse(_stem(name), rows)
+        if found is None:
+            strangers += 1
+            continue
+        row, rest = found
+        if folder not in folders:
+            folders[folder] = "/".join(part for part in folder.split("/") if split_name(part) is None)
+        group = groups.setdefault(f"{folders[folder]}/{rest}", {})
+        doubled += row in group
+        group.setdefault(row, file)
+    covered = len(set().union(*groups.values()))
+    if groups and sum(map(len, groups.values())) == covered:  # parts of one band, in several folders
+        groups = {min(groups): {row: file for group in groups.values() for row, file in group.items()}}
+    bands = [_Band(name.strip("-_./"), group) for name, group in groups.items() if len(group) >= BAND_COVERS * covered]
+    strays = sum(map(len, groups.values())) - sum(len(band.files) for band in bands)
+    counts = {
+        f"{strangers:,} files that no row of the catalogue names": strangers,
+        f"{doubled:,} files of an object that has one of the same name": doubled,
+        f"{strays:,} files in folders that hold no band of most objects": strays,
+    }
+    return sorted(bands, key=lambda band: band.name), [f"Left out: {what}." for what, count in counts.items() if count]
+
+
+def _parse(stem: str, rows: Mapping[str, int]) -> tuple[int, str] | None:
+    """Return the row that a file's name belongs to, and the rest of the name; None where it holds no id."""
+    if (key := _plain_id(stem)) in rows:
+        return rows[key], ""
+    breaks = [match.start() for match in BREAK.finditer(stem)]
+    for at in breaks:
+        if (key := _plain_id(stem[at + 1 :])) in rows:
+            return rows[key], stem[:at]
+    for at in reversed(breaks):
+        if (key := _plain_id(stem[:at])) in rows:
+            return rows[key], stem[at + 1 :]
+    digits = stem[len(stem.rstrip("0123456789")) :]
+    return (rows[key], stem.removesuffix(digits)) if digits and (key := _plain_id(digits)) in rows else None
+
+
+def _same_size(base: Path, bands: list[_Band]) -> tuple[list[_Band], list[tuple[int, int, int]], list[str]]:
+    """Return the bands of the largest size in pixels, the shape of each, and a sentence on others."""
+    shapes: list[tuple[int, int, int]] = []
+    for band in bands:
+        channels, height, width = _read(base / band.files[min(band.files)], None).shape
+        shapes.append((channels, height, width))
+    largest = max((shape[1:] for shape in shapes), default=None)
+    kept = [number for number, shape in enumerate(shapes) if shape[1:] == largest]
+    others = [band.name for number, band in enumerate(bands) if number not in kept]
+    problems = [f"Bands of other sizes than {largest} were left out: {', '.join(others)}."] if others else []
+    return [bands[number] for number in kept], [shapes[number] for number in kept], problems
+
+
+def _left_out(n_rows: int, n_some: int, n_all: int, n_bands: int) -> Iterator[str]:
+    if n_rows > n_some:
+        yield f"{n_rows - n_some:,} of {n_rows:,} rows of the catalogue have no stamp and were left out."
+    if n_some > n_all:
+        yield f"{n_some - n_all:,} objects lack a stamp in one of the {n_bands} bands and were left out."
+
+
+def _catalogue(
+    path: Path, table: pa.Table, roles: Roles, ids: list[str], folders: list[str | None]
+) -> tuple[pa.Table, Roles]:
+    """Return id, label, split, and all columns that are none of these; the roles of these columns."""
+    used: dict[Role, str | None] = {role: roles.first(role) for role in ("id", "label", "split")}
+    label, split = used["label"], used["split"]
+    given = folders if split is None else [text and split_name(text) for text in table[split].to_pylist()]
+    values = {
+        "id": ids,
+        "label": [None] * len(ids) if label is None else _labels(path, label, table[label]),
+        "split": given,
+    }
+    columns: dict[str, Any] = {name: pa.array(content, pa.string()) for name, content in values.items()}
+    known: dict[str, ColumnRole] = {}
+    for role, name in used.items():
+        known[role] = ColumnRole(role, "no column of the catalogue") if name is None else _renamed(roles, name)
+    for name in table.column_names:
+        if name not in used.values():
+            own = f"{name}_of_catalogue" if name in values else name
+            columns[own], known[own] = table[name], roles.columns[name]
+    return pa.table(columns), Roles(known)
+
+
+def _renamed(roles: Roles, name: str) -> ColumnRole:
+    column = roles.columns[name]
+    return replace(column, reason=f"{column.reason}, in the catalogue as '{name}'")
+
+
+def _labels(path: Path, name: str, values: pa.ChunkedArray[Any]) -> list[str | None]:
+    """Return the class of every row; 1 of a column that asks for lenses is a lens."""
+    if pa.types.is_string(values.type) or pa.types.is_large_string(values.type):
+        return decode_labels(path, np.array([text or "" for text in values.to_pylist()], dtype=np.str_), None)
+    numbers = np.array([-1 if value is None else value for value in values.to_pylist()], dtype=np.float64)
+    yes_or_no = "lens" in name.lower() and np.isin(numbers, (-1, 0, 1)).all()
+    return decode_labels(path, numbers, ["nonlens", "lens"] if yes_or_no else class_names(path, None))
+
+
+def _classes(counts: Counter[str | None]) -> Iterator[str]:
+    """Yield a sentence on objects without label, and one on unequal classes."""
+    if counts[None]:
+        yield f"{counts[None]:,} objects have no label."
+    known = Counter({label: count for label, count in counts.items() if label is not None})
+    if known and max(known.values()) >= UNEQUAL * min(known.values()):
+        (most, n_most), *_, (least, n_least) = known.most_common()
+        yield f"The classes are unequal: {n_most:,} of {most}, {n_least:,} of {least}."
+
+
+def _read(path: Path, flag: float | None) -> Float32[np.ndarray, "C H W"]:
+    """Return the bands in a file, NaN where a pixel is not finite or has the flag value."""
+    suffix = _suffix(path.name) or ""
+    if suffix in FITS:
+        pixels = _fits(path)
+    else:
+        pixels = channels_first(path, read_picture(path) if suffix in PICTURES else read_npy(path).image)
+    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is masked
+        stamp = np.array(pixels, dtype=np.float32, order="C")
+    stamp[~np.isfinite(stamp)] = np.nan
+    if flag is not None and pixels.dtype.kind == "f":
+        for band in stamp:
+            flagged = band == flag
+            if flagged.any() and np.nanmax(np.abs(band[~flagged]), initial=0.0) * FLAG_STANDS_OUT < abs(flag):
+                band[flagged] = np.nan
+    return stamp
+
+
+def _fits(path: Path) -> np.ndarray:
+    """Return the image of a FITS file, of several extensions those of the first one's size as bands."""
+    content = read_bytes(path)
+    with parsing(path, "a FITS image"):
+        if (pixels := _plain_fits(content)) is not None:
+            return pixels
+    from deeplense.data.fits import read_fits_images  # here: astropy takes longer to import than `--help` may
+
+    images = read_fits_images(path)
+    size = images[0].pixels.shape[1:]
+    return np.concatenate([image.pixels for image in images if image.pixels.shape[1:] == size])
+
+
+def _plain_fits(content: bytes) -> np.ndarray | None:
+    """Return the pixels of a FITS file that is one unscaled image and nothing else; None for all others.
+
+    Stamps are such files, and there are many: astropy takes far longer over the header than over the pixels.
+    """
+    cards: dict[bytes, bytes] = {}
+    for start in range(0, len(content), CARD):
+        card = content[start : start + CARD]
+        if card.rstrip() == b"END":
+            break
+        if card[8:10] == b"= ":
+            cards[card[:8].rstrip()] = card[10:].split(b"/")[0].strip()
+    else:
+        return None
+    if cards.get(b"SIMPLE") != b"T" or cards.get(b"NAXIS") not in (b"2", b"3") or NOT_PLAIN & cards.keys():
+        return None
+    shape = tuple(int(cards[b"NAXIS%d" % axis]) for axis in range(int(cards[b"NAXIS"]), 0, -1))
+    dtype = np.dtype(BITPIX.get(cards[b"BITPIX"], "V1"))
+    offset = -(-(start + CARD) // BLOCK) * BLOCK
+    n_bytes = math.prod(shape) * dtype.itemsize
+    whole = offset + n_bytes <= len(content) <= offset + -(-n_bytes // BLOCK) * BLOCK
+    if dtype.kind == "V" or min(shape) < 1 or not whole:
+        return None
+    pixels = np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape)
+    return pixels if pixels.ndim == 3 else pixels[None]
