@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
-from deeplense.data.catalogue import TABLES, Role, Roles, giveaways, guess_roles, read_table
+from deeplense.data.catalogue import Role, Roles, guess_roles
+from deeplense.data.tables import TABLES, read_table
 
 FORMATS = {
     ".fits": "fits",
@@ -241,30 +242,11 @@ def test_roles_survive_as_plain_values() -> None:
     assert Roles.from_mapping(roles.as_dict()) == roles
 
 
-def test_a_feature_that_gives_the_label_away_is_named() -> None:
-    label = np.arange(200) % 2
-    noise = np.random.default_rng(1).normal(size=200)
-    table = pa.table(
-        {
-            "is_lens": label,
-            "mag_a": noise + 4 * label,
-            "mag_b": -noise - 4 * label,
-            "mag_c": noise + label,
-            "mag_d": pa.array(noise, mask=label == 0),  # known of lenses only
-        }
-    )
-    found = giveaways(table, guess_roles(table.column_names))
-    assert [sentence.split("'")[1] for sentence in found] == ["mag_a", "mag_b", "mag_d"]
-    assert giveaways(table, guess_roles(table.column_names, overrides={"is_lens": "ignored"})) == []
-
-
-@pytest.mark.parametrize(("survey", "area"), [("space", "0.987"), ("ground", "0.967")])
-def test_the_challenge_as_published(test_data: Path, survey: str, area: str) -> None:
+@pytest.mark.parametrize("survey", ["space", "ground"])
+def test_the_challenge_as_published(test_data: Path, survey: str) -> None:
     path = test_data / "lens_finding" / survey / "classifications.csv"
     if not path.is_file():
         pytest.skip(f"no {path}")
     table = read_table(path)
     roles = guess_roles(table.column_names, table)
     assert table.num_rows == 20_000 and roles.of("feature") == () and len(roles.of("truth")) == 3
-    trusting = roles.overridden(dict.fromkeys(roles.of("truth"), "feature"))
-    assert [area in sentence for sentence in giveaways(table, trusting)] == [True, True]

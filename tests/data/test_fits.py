@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 
 from deeplense.core.errors import CorruptFile, InvalidDataset, InvalidOption, MissingFile
 from deeplense.data import fits as module
-from deeplense.data.fits import finer_header, read_fits_images
+from deeplense.data.finer_header import finer_header
+from deeplense.data.fits import read_fits_images
 
 SKY = np.random.default_rng(0).normal(size=(7, 9)).astype(np.float32)
 

@@ -20,7 +20,8 @@ from PIL import Image
 from deeplense.core.errors import CorruptFile, InvalidDataset, UnknownName
 from deeplense.data.dataset import open_dataset
 from deeplense.data.readers.folders import ClassFolders
-from deeplense.data.readers.stamps import Stamps, _plain_fits
+from deeplense.data.readers.stamp_files import _plain_fits
+from deeplense.data.readers.stamps import Stamps
 
 IDS = (100002, 100003, 100004, 100008)
 BANDS = ("R", "I", "G", "U")
@@ -294,14 +295,14 @@ def test_the_user_says_which_column_is_the_label(tmp_path: Path) -> None:
         Stamps(tmp_path, {"vredict": "label"})
 
 
-def test_unequal_classes_and_columns_that_give_the_label_away_are_told(tmp_path: Path) -> None:
+def test_unequal_classes_and_columns_of_unknown_meaning_are_told(tmp_path: Path) -> None:
     ids = [100 + k for k in range(8)]
     space(tmp_path, ids)
     lens = [0, 0, 0, 0, 0, 0, 1, 1]
     text = "\n".join(f"{key},{flag},{flag + key / 1e4}" for key, flag in zip(ids, lens, strict=True))
     (tmp_path / "classifications.csv").write_text(f"ID,is_lens,qzx\n{text}")
     said = "\n".join(opened(tmp_path).problems)
-    assert "6 of nonlens, 2 of lens" in said and "AUROC 1.000" in said and "say nothing" in said
+    assert "6 of nonlens, 2 of lens" in said and "say nothing" in said
 
 
 def test_without_a_partner_there_is_no_dataset(tmp_path: Path) -> None:

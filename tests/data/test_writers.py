@@ -9,7 +9,8 @@ import pytest
 from astropy.io import fits
 
 from deeplense.core.errors import InvalidDataset, InvalidOption
-from deeplense.data.fits import finer_header, read_fits_images
+from deeplense.data.finer_header import finer_header
+from deeplense.data.fits import read_fits_images
 from deeplense.data.writers import SuperResolved, write_array, write_fits_image, write_super_resolved
 
 RANDOM = np.random.default_rng(0)

@@ -16,10 +16,11 @@ from deeplense.auditing import arrangement, pixels, twins
 from deeplense.auditing.columns import Rows, predictive, shifted
 from deeplense.auditing.finding import Finding, ordered
 from deeplense.core.errors import InvalidDataset
-from deeplense.data.catalogue import FITS_TABLES, TABLES, Role, Roles, guess_roles, read_table
+from deeplense.data.catalogue import Role, Roles, guess_roles
 from deeplense.data.dataset import Dataset, sort_labels
 from deeplense.data.readers.names import split_name
 from deeplense.data.splits import assign_splits
+from deeplense.data.tables import FITS_TABLES, TABLES, read_table
 
 Columns = dict[str, NDArray[Any]]
 PREFIX = {"0": "nonlens", "1": "lens"}

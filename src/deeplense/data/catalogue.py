@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.csv as pcsv
-import pyarrow.parquet as pq
-from jaxtyping import Bool, Float64
 
 from deeplense.core.config import Config
 from deeplense.core.errors import InvalidOption, UnknownName
-from deeplense.data.readers.guard import parsing, read_bytes
 from deeplense.data.readers.names import split_name
-
-DELIMITED = (".csv", ".tsv")
-FITS_TABLES = (".fits", ".fit")
-VOTABLES = (".vot", ".votable", ".xml")
-TABLES = (*DELIMITED, ".parquet", ".ecsv", *VOTABLES, *FITS_TABLES)
-MAX_TABLE_BYTES = 1 << 31
-"""Largest table that is read."""
-OUTSIDE = re.compile(rb"""<!(DOCTYPE|ENTITY)|STREAM\b([^>"']|"[^"]*"|'[^']*')*?\shref""", re.IGNORECASE)
-"""What makes a VOTable depend on something outside it; a LINK may be there, since nobody follows it."""
-EXPECTED = f"a table with named columns, in a file ending in {', '.join(TABLES)}"
 
 Role = Literal["id", "path", "position", "feature", "label", "truth", "weight", "split", "group", "ignored"]
 
@@ -74,117 +55,6 @@ SIMULATED: dict[str, frozenset[str]] = {
 MAX_CLASSES = 100
 MOSTLY = 0.8
 """Share of different values from which on a column is an id; whoever uses it must cope with a few that are repeated."""
-GIVEAWAY = 0.95
-"""AUROC from which on one column alone is suspected to be truth; the challenge's truth reaches 0.97 and more."""
-
-
-def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
-    """Return the table in a CSV, Parquet, ECSV, VOTable or FITS file; nothing in it is run, nothing it names is opened.
-
-    Lines that begin with `#` at the top of a CSV are passed over; where the last of them names the columns, it does.
-    Columns of vectors are left out. Of a FITS file or VOTable it is the first table.
-
-    Parameters
-    ----------
-    path
-        The file; its suffix says what it is.
-    columns
-        Those that are wanted; by default all.
-
-    Raises
-    ------
-    InvalidOption
-        When the suffix is not one of `TABLES`.
-    MissingFile
-        When the file is not there or cannot be read.
-    CorruptFile
-        When its content is no table, or lacks one of the columns.
-    """
-    suffix = path.suffix.lower()
-    if suffix not in TABLES:
-        raise InvalidOption(f"{path} has the suffix '{path.suffix}'", f"one of {', '.join(TABLES)}", "convert it")
-    content = read_bytes(path, MAX_TABLE_BYTES)
-    with parsing(path, EXPECTED):
-        if suffix in DELIMITED:
-            table = _delimited(content)
-        elif suffix == ".parquet":
-            table = pq.read_table(pa.BufferReader(content))
-        else:
-            table = _from_astropy(content, suffix)
-        names = table.column_names
-        if not names or len(set(names)) < len(names):
-            raise ValueError(f"columns of the same name, or none: {', '.join(names)[:200]}")
-        flat = [name for name in names if not pa.types.is_nested(table.schema.field(name).type)]
-        if missing := sorted(set(columns or ()) - set(flat)):
-            raise ValueError(f"there is no column '{missing[0]}'")
-        return _decoded(table.select(flat if columns is None else list(columns)))
-
-
-def _decoded(table: pa.Table) -> pa.Table:
-    """Return the table with the values of columns that are stored as numbers of a dictionary."""
-    fields = [
-        field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))
-
-
-def _delimited(content: bytes) -> pa.Table:
-    """Return the table in the bytes of a CSV file, whatever its delimiter."""
-    stream, comment, skipped = io.BytesIO(content), "", -1
-    for line in stream:
-        skipped += 1
-        text = line.decode("utf-8-sig", errors="replace").strip()
-        if text and not text.startswith("#"):
-            break
-        comment = text.lstrip("# ") or comment
-    else:
-        raise ValueError("there is no line that is no comment")
-    delimiter = max(",\t;|", key=text.count)
-    names, first = (next(csv.reader([part], delimiter=delimiter)) for part in (comment or text, text))
-    if comment and len(names) == len(first) and any(map(_is_number, first)) and not any(map(_is_number, names)):
-        body = skipped  # the comment names the columns
-    else:
-        names, body = first, skipped + 1
-    names = [name.strip() or f"column_{number}" for number, name in enumerate(names, 1)]
-    return pcsv.read_csv(
-        io.BytesIO(content),
-        read_options=pcsv.ReadOptions(column_names=names, skip_rows=body),
-        parse_options=pcsv.ParseOptions(delimiter=delimiter),
-        convert_options=pcsv.ConvertOptions(strings_can_be_null=True),
-    )
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _from_astropy(content: bytes, suffix: str) -> pa.Table:
-    from astropy.table import Table  # here, because importing it takes longer than `deeplense --help` may
-
-    # astropy would fetch an address; no way round the search: other encodings than ASCII's have zeros
-    if suffix in VOTABLES and (b"\0" in content or OUTSIDE.search(content)):
-        raise ValueError("data outside the file, entities, or UTF-16")
-    format_ = "fits" if suffix in FITS_TABLES else "ascii.ecsv" if suffix == ".ecsv" else "votable"
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # units and headers that astropy can mend
-        found = Table.read(io.BytesIO(content), format=format_)  # a stream: a name could be a URL
-    return pa.table({name: _arrow(found[name]) for name in found.colnames if np.ndim(found[name]) == 1})
-
-
-def _arrow(column: Any) -> pa.Array[Any]:
-    """Return a column of astropy's; what is masked there is null here."""
-    values, mask = np.asarray(column), np.ma.getmaskarray(column)
-    if values.dtype.kind in "biuf":
-        numbers: pa.Array[Any] = pa.array(values.astype(values.dtype.newbyteorder("=")), mask=mask)
-        return numbers
-    texts = [(text.decode(errors="replace") if isinstance(text, bytes) else str(text)).strip() for text in values]
-    shown = [None if hidden else text for text, hidden in zip(texts, mask, strict=True)]
-    return pa.array(shown, pa.string())
 
 
 @dataclass(frozen=True)
@@ -294,42 +164,6 @@ def guess_roles(
         rivals = sorted(Roles(columns).of(role), key=lambda name: rank[_plain(name)])
         columns |= {name: _second(role, rivals[0]) for name in rivals[1:]}
     return Roles(columns).overridden(overrides or {})
-
-
-def giveaways(table: pa.Table, roles: Roles) -> list[str]:
-    """Return a sentence per feature that alone tells two classes apart: few measurements do, truth does.
-
-    Parameters
-    ----------
-    table
-        The catalogue.
-    roles
-        Of its columns.
-    """
-    label = roles.first("label")
-    classes = [] if label is None else pc.unique(table[label].drop_null()).to_pylist()
-    if label is None or len(classes) != 2:
-        return []
-    known = table.filter(pc.is_valid(table[label]))
-    first = np.array(known[label].to_pylist(), dtype=object) == classes[0]
-    found = []
-    for name in roles.of("feature"):
-        values = np.array(pc.cast(known[name], pa.float64()).to_pylist(), dtype=np.float64)  # null becomes NaN
-        area = _area(np.where(np.isnan(values), -np.inf, values), first)  # that a value is missing may tell as well
-        if max(area, 1 - area) >= GIVEAWAY:
-            found.append(
-                f"The column '{name}' alone tells the classes apart (AUROC {max(area, 1 - area):.3f}): "
-                "if it is not measured, its role should be truth."
-            )
-    return found
-
-
-def _area(values: Float64[np.ndarray, " N"], positive: Bool[np.ndarray, " N"]) -> float:
-    """Return the area under the ROC curve by ranks; ties count half."""
-    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-    n = int(positive.sum())
-    return float((ranks[positive].sum() - n * (n + 1) / 2) / (n * (len(values) - n)))
 
 
 def _guess(name: str, values: pa.ChunkedArray[Any] | None, simulation: str | None) -> ColumnRole:

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from deeplense.core.console import progress
 from deeplense.core.errors import DeepLenseError
 from deeplense.core.files import CannotWrite, atomic, sha256
-from deeplense.data.fits import FitsImage, finer_header
+from deeplense.data.finer_header import finer_header
+from deeplense.data.fits import FitsImage
 from deeplense.data.writers import Convention, SuperResolved, write_array, write_super_resolved
 from deeplense.metrics.figures import png
 from deeplense.metrics.upscaled_figure import upscaled_figure

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import os
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar
@@ -17,54 +15,25 @@ import pyarrow as pa
 from jaxtyping import Float32, Int64
 
 from deeplense.core.errors import CorruptFile, DeepLenseError, InvalidDataset
-from deeplense.data.catalogue import FITS_TABLES, TABLES, ColumnRole, Role, Roles, giveaways, guess_roles, read_table
+from deeplense.data.catalogue import ColumnRole, Role, Roles, guess_roles
 from deeplense.data.dataset import CANONICAL_LABELS, READERS, Dataset
 from deeplense.data.readers.class_labels import class_names, decode_labels, order_labels
-from deeplense.data.readers.files import PICTURES, channels_first
 from deeplense.data.readers.folders import MAX_DEPTH, UNEQUAL
-from deeplense.data.readers.guard import parsing, read_bytes, unreadable
+from deeplense.data.readers.guard import unreadable
 from deeplense.data.readers.names import is_text, label_name, split_name, without_split
-from deeplense.data.readers.npy import read_npy
-from deeplense.data.readers.pictures import read_picture
+from deeplense.data.readers.stamp_files import FITS, read_stamp, suffix_of
+from deeplense.data.readers.stamp_names import find_stamps, same_size
 from deeplense.data.shards import CATALOGUE, MANIFEST
+from deeplense.data.tables import FITS_TABLES, TABLES, read_table
 
-FITS = (".fits", ".fit", ".fits.gz", ".fit.gz")
-KINDS = (FITS, (".npy",), PICTURES)
-"""Suffixes of stamps; pictures beside FITS files are previews."""
-SUFFIXES = tuple(suffix for kind in KINDS for suffix in kind)
 TABLE_WORDS = ("classif", "catal", "label", "train", "cat", "table", "")
 """What the name of a catalogue holds, the likelier ones first."""
 FLAG = 100.0
 """Value of masked pixels in the lens finding challenge."""
-FLAG_STANDS_OUT = 1000.0
-"""A flag is one only where everything else in the band is so many times smaller."""
 LOOKED_AT = 64
 """Stamps in which masked pixels are counted when a dataset is opened."""
 SOME_FILES = 1000
 """Files whose names are compared with the catalogue to recognise the layout."""
-BAND_COVERS = 0.5
-"""Files of one folder and name are a band if so many of all objects have one, and strays otherwise."""
-BREAK = re.compile(r"[-_.]")
-CARD, BLOCK = 80, 2880
-"""Bytes of a line and of a block of a FITS file."""
-BITPIX = {b"8": "u1", b"16": ">i2", b"32": ">i4", b"64": ">i8", b"-32": ">f4", b"-64": ">f8"}
-NOT_PLAIN = frozenset((b"BSCALE", b"BZERO", b"BLANK", b"GROUPS"))
-
-
-@dataclass(frozen=True)
-class _Band:
-    """The stamps of one band.
-
-    Parameters
-    ----------
-    name
-        Folder and what the names of its files have in common.
-    files
-        Row of the table to file, relative to the folder.
-    """
-
-    name: str
-    files: dict[int, str]
 
 
 @READERS.register("catalogue_and_stamps")  # readers are asked by name: before class folders, which take any folder
@@ -113,8 +82,8 @@ class Stamps(Dataset):
             self.problems.append(f"The catalogue is {tables[0].name}; other tables were left out: {len(tables) - 1}.")
         table = read_table(tables[0])
         guessed = guess_roles(table.column_names, table, roles)
-        ids, found, problems = _find(table, guessed, [*_files(self._base)], tables[0].name)
-        bands, shapes, more = _same_size(self._base, found)
+        ids, found, problems = find_stamps(table, guessed, [*_files(self._base)], tables[0].name)
+        bands, shapes, more = same_size(self._base, found)
         rows = sorted(set.intersection(*(set(band.files) for band in bands))) if bands else []
         if not rows:
             raise InvalidDataset(
@@ -133,7 +102,7 @@ class Stamps(Dataset):
         )
         counts = Counter(self.catalogue["label"].to_pylist())
         self.labels = order_labels({label for label in counts if label is not None})
-        self.problems += [*_classes(counts), *self._masked(), *guessed.notes(), *giveaways(table, guessed)]
+        self.problems += [*_classes(counts), *self._masked(), *guessed.notes()]
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -144,14 +113,14 @@ class Stamps(Dataset):
         try:
             table = read_table(tables[0])
         except DeepLenseError:  # nobody else reads FITS: let the constructor say what is wrong
-            return any(_suffix(file) in FITS and file != tables[0].name for file in islice(_files(base), SOME_FILES))
+            return any(suffix_of(file) in FITS and file != tables[0].name for file in islice(_files(base), SOME_FILES))
         roles = guess_roles(table.column_names, table)
         if roles.first("id") is None and roles.first("path") is None:
             return False
         files = [*islice(_files(base), SOME_FILES)]
         if roles.first("label") is None and any(_in_class(file) for file in files):
             return False  # here the folders know the classes, and the table does not
-        return bool(_find(table, roles, files, tables[0].name)[1])
+        return bool(find_stamps(table, roles, files, tables[0].name)[1])
 
     def images(self, indices: Sequence[int] | Int64[np.ndarray, " B"]) -> Float32[np.ndarray, "B C H W"]:
         """Return the images at `indices`, read from their files in the calling process, masked pixels filled.
@@ -171,7 +140,7 @@ class Stamps(Dataset):
     def _stamp(self, row: int) -> tuple[Float32[np.ndarray, "C H W"], int]:
         """Return an image without masked pixels, and how many there were."""
         paths = [self._base / path for path in self._paths[row]]
-        planes = [_read(path, self._flag) for path in paths]
+        planes = [read_stamp(path, self._flag) for path in paths]
         shape = (sum(len(plane) for plane in planes), *planes[0].shape[1:])
         odd = next((path for path, plane in zip(paths, planes, strict=True) if plane.shape[1:] != shape[1:]), paths[0])
         if odd != paths[0] or shape != self.image_shape:
@@ -223,7 +192,7 @@ def _files(folder: Path, prefix: str = "") -> Iterator[str]:
                     continue
                 if entry.is_dir():
                     below.append(entry.name)
-                elif _suffix(entry.name):
+                elif suffix_of(entry.name):
                     yield prefix + entry.name
     except OSError as error:
         raise unreadable(folder, error) from error
@@ -232,127 +201,12 @@ def _files(folder: Path, prefix: str = "") -> Iterator[str]:
             yield from _files(folder / name, f"{prefix}{name}/")
 
 
-def _suffix(name: str) -> str | None:
-    """Return the suffix of an image file, None of others."""
-    lower = name.lower()
-    return next((suffix for suffix in SUFFIXES if lower.endswith(suffix)), None) if lower.endswith(SUFFIXES) else None
-
-
-def _stem(name: str) -> str:
-    return name[: len(name) - len(_suffix(name) or "")]
-
-
 def _in_class(file: str) -> bool:
     return any(label_name(without_split(part)) in CANONICAL_LABELS for part in file.split("/")[:-1])
 
 
 def _split_of(file: str) -> str | None:
     return next(filter(None, map(split_name, file.split("/")[:-1])), None)
-
-
-def _find(table: pa.Table, roles: Roles, files: list[str], own: str) -> tuple[list[str], list[_Band], list[str]]:
-    """Return the id of every row, the bands with their files, and sentences on what was left out."""
-    files = [file for file in files if file != own]
-    key, address = roles.first("id"), roles.first("path")
-    paths = [None] * table.num_rows if address is None else table[address].to_pylist()
-    ids = [_text(value) for value in (table[key].to_pylist() if key else paths)]
-    if key is None:
-        ids = [_stem(text) for text in ids]
-    first: dict[str, int] = {}
-    for row, text in enumerate(ids):
-        if text:
-            first.setdefault(_plain_id(text), row)
-    repeated = sum(map(bool, ids)) - len(first)
-    problems = [f"{repeated:,} rows of the catalogue repeat an id and were left out."] if repeated else []
-    if by_path := _by_path(paths, files, set(first.values())):
-        return ids, [_Band("stamps", by_path)], problems
-    kind = next((kind for kind in KINDS if any(_suffix(file) in kind for file in files)), FITS)
-    bands, more = _by_id(first, [file for file in files if _suffix(file) in kind])
-    return ids, bands, problems + more
-
-
-def _text(value: Any) -> str:
-    """Return an id as text, the same for 7, 7.0 and "7"."""
-    if value is None:
-        return ""
-    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value).strip()
-
-
-def _plain_id(text: str) -> str:
-    """Return an id without the zeros in front of a number, which tables and names of files write as they like."""
-    return text.lstrip("0") or "0" if text.isdecimal() else text
-
-
-def _by_path(paths: Sequence[str | None], files: Sequence[str], rows: set[int]) -> dict[int, str]:
-    """Return row to file, where a path, or its last part if only one file has it, is that of a file below."""
-    names = Counter(file.rpartition("/")[2] for file in files)
-    last = {file.rpartition("/")[2]: file for file in files}
-    known = {name: file for name, file in last.items() if names[name] == 1} | {file: file for file in files}
-    found = {}
-    for row, path in enumerate(paths):
-        text = (path or "").replace("\\", "/").removeprefix("./")
-        file = known.get(text) or known.get(text.rpartition("/")[2])
-        if file is not None and row in rows:
-            found[row] = file
-    return found
-
-
-def _by_id(rows: Mapping[str, int], files: Sequence[str]) -> tuple[list[_Band], list[str]]:
-    """Return the bands with the file of each row in them, and sentences on files that were left out."""
-    groups: dict[str, dict[int, str]] = {}
-    folders: dict[str, str] = {}  # without the splits among them
-    strangers = doubled = 0
-    for file in files:
-        folder, _, name = file.rpartition("/")
-        found = _parse(_stem(name), rows)
-        if found is None:
-            strangers += 1
-            continue
-        row, rest = found
-        if folder not in folders:
-            folders[folder] = "/".join(part for part in folder.split("/") if split_name(part) is None)
-        group = groups.setdefault(f"{folders[folder]}/{rest}", {})
-        doubled += row in group
-        group.setdefault(row, file)
-    covered = len(set().union(*groups.values()))
-    if groups and sum(map(len, groups.values())) == covered:  # parts of one band, in several folders
-        groups = {min(groups): {row: file for group in groups.values() for row, file in group.items()}}
-    bands = [_Band(name.strip("-_./"), group) for name, group in groups.items() if len(group) >= BAND_COVERS * covered]
-    strays = sum(map(len, groups.values())) - sum(len(band.files) for band in bands)
-    counts = {
-        f"{strangers:,} files that no row of the catalogue names": strangers,
-        f"{doubled:,} files of an object that has one of the same name": doubled,
-        f"{strays:,} files in folders that hold no band of most objects": strays,
-    }
-    return sorted(bands, key=lambda band: band.name), [f"Left out: {what}." for what, count in counts.items() if count]
-
-
-def _parse(stem: str, rows: Mapping[str, int]) -> tuple[int, str] | None:
-    """Return the row that a file's name belongs to, and the rest of the name; None where it holds no id."""
-    if (key := _plain_id(stem)) in rows:
-        return rows[key], ""
-    breaks = [match.start() for match in BREAK.finditer(stem)]
-    for at in breaks:
-        if (key := _plain_id(stem[at + 1 :])) in rows:
-            return rows[key], stem[:at]
-    for at in reversed(breaks):
-        if (key := _plain_id(stem[:at])) in rows:
-            return rows[key], stem[at + 1 :]
-    digits = stem[len(stem.rstrip("0123456789")) :]
-    return (rows[key], stem.removesuffix(digits)) if digits and (key := _plain_id(digits)) in rows else None
-
-
-def _same_size(base: Path, bands: list[_Band]) -> tuple[list[_Band], list[tuple[int, int, int]], list[str]]:
-    """Return the bands of the largest size in pixels, the shape of each, and a sentence on others."""
-    shapes: list[tuple[int, int, int]] = []
-    for band in bands:
-        channels, height, width = _read(base / band.files[min(band.files)], None).shape
-        shapes.append((channels, height, width))
-    largest = max((shape[1:] for shape in shapes), default=None)
-    kept = [number for number, shape in enumerate(shapes) if shape[1:] == largest]
-    others = [band.name for number, band in enumerate(bands) if number not in kept]
-    problems = [f"Bands of other sizes than {largest} were left out: {', '.join(others)}."] if others else []
-    return [bands[number] for number in kept], [shapes[number] for number in kept], problems
 
 
 def _left_out(n_rows: int, n_some: int, n_all: int, n_bands: int) -> Iterator[str]:
@@ -407,61 +261,3 @@ def _classes(counts: Counter[str | None]) -> Iterator[str]:
     if known and max(known.values()) >= UNEQUAL * min(known.values()):
         (most, n_most), *_, (least, n_least) = known.most_common()
         yield f"The classes are unequal: {n_most:,} of {most}, {n_least:,} of {least}."
-
-
-def _read(path: Path, flag: float | None) -> Float32[np.ndarray, "C H W"]:
-    """Return the bands in a file, NaN where a pixel is not finite or has the flag value."""
-    suffix = _suffix(path.name) or ""
-    if suffix in FITS:
-        pixels = _fits(path)
-    else:
-        pixels = channels_first(path, read_picture(path) if suffix in PICTURES else read_npy(path).image)
-    with np.errstate(over="ignore", invalid="ignore"):  # what float32 cannot hold is masked
-        stamp = np.array(pixels, dtype=np.float32, order="C")
-    stamp[~np.isfinite(stamp)] = np.nan
-    if flag is not None and pixels.dtype.kind == "f":
-        for band in stamp:
-            flagged = band == flag
-            if flagged.any() and np.nanmax(np.abs(band[~flagged]), initial=0.0) * FLAG_STANDS_OUT < abs(flag):
-                band[flagged] = np.nan
-    return stamp
-
-
-def _fits(path: Path) -> np.ndarray:
-    """Return the image of a FITS file, of several extensions those of the first one's size as bands."""
-    content = read_bytes(path)
-    with parsing(path, "a FITS image"):
-        if (pixels := _plain_fits(content)) is not None:
-            return pixels
-    from deeplense.data.fits import read_fits_images  # here: astropy takes longer to import than `--help` may
-
-    images = read_fits_images(path)
-    size = images[0].pixels.shape[1:]
-    return np.concatenate([image.pixels for image in images if image.pixels.shape[1:] == size])
-
-
-def _plain_fits(content: bytes) -> np.ndarray | None:
-    """Return the pixels of a FITS file that is one unscaled image and nothing else; None for all others.
-
-    Stamps are such files, and there are many: astropy takes far longer over the header than over the pixels.
-    """
-    cards: dict[bytes, bytes] = {}
-    for start in range(0, len(content), CARD):
-        card = content[start : start + CARD]
-        if card.rstrip() == b"END":
-            break
-        if card[8:10] == b"= ":
-            cards[card[:8].rstrip()] = card[10:].split(b"/")[0].strip()
-    else:
-        return None
-    if cards.get(b"SIMPLE") != b"T" or cards.get(b"NAXIS") not in (b"2", b"3") or NOT_PLAIN & cards.keys():
-        return None
-    shape = tuple(int(cards[b"NAXIS%d" % axis]) for axis in range(int(cards[b"NAXIS"]), 0, -1))
-    dtype = np.dtype(BITPIX.get(cards[b"BITPIX"], "V1"))
-    offset = -(-(start + CARD) // BLOCK) * BLOCK
-    n_bytes = math.prod(shape) * dtype.itemsize
-    whole = offset + n_bytes <= len(content) <= offset + -(-n_bytes // BLOCK) * BLOCK
-    if dtype.kind == "V" or min(shape) < 1 or not whole:
-        return None
-    pixels = np.frombuffer(content, dtype, math.prod(shape), offset).reshape(shape)
-    return pixels if pixels.ndim == 3 else pixels[None]
