@@ -160,7 +160,8 @@ def test_other_symmetries_shapes_and_channels_are_taken() -> None:
     for name in NAMES:
         detector = DETECTORS[name]((3, 33, 40)).eval()
         source = normals("none", n=16)
-        source.loader.image_shape, source.loader._images = (3, 33, 40), torch.randn(16, 3, 33, 40)
+        source.loader.image_shape = (3, 33, 40)
+        source.loader._memory = {"image": torch.randn(16, 3, 33, 40)}
         detector.fit(source, Effort(epochs=1, batch_size=8, lr=1e-3))
         assert bool(torch.isfinite(detector.score(torch.randn(2, 3, 33, 40))).all())
 
