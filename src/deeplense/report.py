@@ -112,10 +112,8 @@ def _classifiers(runs: Sequence[RunFolder], attribution: bool) -> str:
 def _detectors(runs: Sequence[RunFolder], attribution: bool) -> str:
     """Return the page of detectors of anomalies."""
     if attribution:
-        raise InvalidOption(
-            f"--attribution with {runs[0].id}, a detector of anomalies",
-            "a classifier, whose answer can be explained",
-            "leave out --attribution: the page shows where a detector finds its images strange, if it can say",
+        raise _unexplained(
+            runs[0], "a detector of anomalies", "where a detector finds its images strange, if it can say"
         )
     from deeplense.pages.anomalies import render, section
     from deeplense.pages.strange import read_detector_run
@@ -126,15 +124,19 @@ def _detectors(runs: Sequence[RunFolder], attribution: bool) -> str:
 def _upscalers(runs: Sequence[RunFolder], attribution: bool) -> str:
     """Return the page of super-resolution."""
     if attribution:
-        raise InvalidOption(
-            f"--attribution with {runs[0].id}, a run of super-resolution",
-            "a classifier, whose answer can be explained",
-            "leave out --attribution: the page shows where the images differ from what was asked for",
-        )
+        raise _unexplained(runs[0], "a run of super-resolution", "where the images differ from what was asked for")
     from deeplense.pages.resolution import render, section
     from deeplense.pages.resolved import read_resolved_run
 
     return render([section(read_resolved_run(folder), f"run-{place}") for place, folder in enumerate(runs, 1)])
+
+
+def _unexplained(run: RunFolder, what: str, shown: str) -> InvalidOption:
+    return InvalidOption(
+        f"--attribution with {run.id}, {what}",
+        "a classifier, whose answer can be explained",
+        f"leave out --attribution: the page shows {shown}",
+    )
 
 
 PAGES: dict[str, Callable[[Sequence[RunFolder], bool], str]] = {

@@ -6,6 +6,7 @@ import dataclasses
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,17 +24,12 @@ if TYPE_CHECKING:
 
     from deeplense.data.dataset import Dataset
     from deeplense.data.loader import Loader
-    from deeplense.data.transforms import Symmetry
+    from deeplense.data.transforms import Normalisation, Symmetry
     from deeplense.tasks.task import LearntTask
     from deeplense.training.loop import Trainer
 
 DETECTING = {"detector": "physical", "normal": "no_sub"}  # options of the task detect_anomalies, and their defaults
-RESOLVING = {
-    "estimator": "truth",
-    "loss": "mse",
-    "adversary": 0.0,
-    "perceptual": None,
-}  # those of the task super_resolve
+RESOLVING = {"estimator": "truth", "loss": "mse", "adversary": None, "perceptual": None}  # of super_resolve
 OF_ALL = {"dataset", "task", "epochs", "batch_size", "lr", "symmetry", "device", "workers", "seed", "out", "resume"}
 LEARNING = {  # how a network learns step by step
     *("optimizer", "weight_decay", "decay_lr", "schedule", "patience", "average_symmetry", "average_weights"),
@@ -340,12 +336,9 @@ def _prepare(
         kind = "none" if backbone.raw else options.normalise
         sample = train.sample(SAMPLE)
         normalisation = fit_normalisation(kind, sample)
-        config = _record(run, settings | {"symmetry": _symmetry(options, dataset, train.image_shape)}, dataset)
-        config |= {"asked": options.as_dict(), "normalisation": normalisation.as_dict()}
-        config["familiar"] = ranges(statistics(sample, network.eval()))  # without graphs: nothing is learnt here
-        config["image_shape"] = list(train.image_shape)
+        familiar = ranges(statistics(sample, network.eval()))  # without graphs: nothing is learnt here
+        config = _record(run, options, settings, (train, validation), normalisation, familiar)
         config["model"]["parameters"] = sum(p.numel() for p in network.parameters())
-        config["dataset"] |= {"n_train": len(train), "n_validation": len(validation)}
         if accelerator.is_main_process:
             run.write_config(config)
     return _trainer(options, run, config, accelerator, task, network, (train, validation)), config
@@ -359,21 +352,25 @@ def _resolve(
 
     from deeplense.data.dataset import open_dataset
     from deeplense.data.loader import PairLoader
+    from deeplense.data.transforms import Normalisation
     from deeplense.models.network import weights_of
     from deeplense.simulate import ensure
     from deeplense.tasks.super_resolve import SuperResolve
     from deeplense.training.familiar import ranges, statistics
     from deeplense.training.resolving import contest_of, pair_settings, prepare_resolver, take_features
+    from deeplense.upscalers.upscaler import UPSCALERS
 
     with accelerator.main_process_first():
         dataset = open_dataset(ensure(_named(options)))
         train, validation = (
             PairLoader(dataset, dataset.indices(split), workers=options.workers) for split in ("train", "validation")
         )
-    settings = options.as_dict() | {name: getattr(options, name) or value for name, value in RESOLVING.items()}
-    settings |= {"model_source": "deeplense", "model_name": options.model_name or "residual_unet"}
-    if settings["model_name"] == "srgan" and options.adversary is None:
-        settings["adversary"] = 0.1
+    settings = _settings(options, RESOLVING) | {
+        "model_source": "deeplense",
+        "model_name": options.model_name or "residual_unet",
+    }
+    if options.adversary is None:
+        settings["adversary"] = getattr(UPSCALERS[settings["model_name"]], "adversary", 0.0)
     if settings["adversary"] and options.pretrained == "0":
         raise InvalidOption(
             "an opponent for a network that has learnt nothing",
@@ -395,15 +392,10 @@ def _resolve(
         for sentence in dataset.problems:
             note(str(sentence))
     if not config:
-        config = _record(run, settings | {"symmetry": _symmetry(options, dataset, train.image_shape)}, dataset)
-        config |= {"asked": options.as_dict(), "normalisation": {"kind": "none"}}
-        config |= {
-            "familiar": ranges(statistics(train.sample(SAMPLE), network)),
-            "image_shape": list(train.image_shape),
-        }
+        familiar = ranges(statistics(train.sample(SAMPLE), network))
+        config = _record(run, options, settings, (train, validation), Normalisation("none"), familiar)
         config["model"]["parameters"] = sum(p.numel() for p in network.parameters())
         observation = (getattr(dataset, "manifest", {}).get("recipe") or {}).get("observation") or {}
-        config["dataset"] |= {"n_train": len(train), "n_validation": len(validation)}
         config["dataset"]["rescale"] = observation.get("rescale", "none")
         if accelerator.is_main_process:
             run.write_config(config)
@@ -456,7 +448,7 @@ def _detect(options: TrainOptions, run: RunFolder, config: dict[str, Any], accel
 
     if accelerator.num_processes > 1:
         raise InvalidOption("a detector in several processes", "one process", "start it without torchrun")
-    settings = options.as_dict() | {name: getattr(options, name) or value for name, value in DETECTING.items()}
+    settings = _settings(options, DETECTING)
     dataset = open_dataset(ensure(_named(options)))
     name = settings["detector"]
     settings["recipe"] = _recipe(f"detector {name}", is_physical(name), options, dataset)
@@ -469,10 +461,8 @@ def _detect(options: TrainOptions, run: RunFolder, config: dict[str, Any], accel
     normalisation = fit_normalisation("none" if network.detector.raw else options.normalise, sample)
     symmetry = _symmetry(options, dataset, train.image_shape)
     if not config:
-        config = _record(run, settings | {"symmetry": symmetry}, dataset)
-        config |= {"asked": options.as_dict(), "normalisation": normalisation.as_dict()}
-        config |= {"familiar": ranges(statistics(sample, network)), "image_shape": list(train.image_shape)}
-        config["dataset"] |= {"n_train": len(train), "n_validation": len(held_out)}
+        familiar = ranges(statistics(sample, network))
+        config = _record(run, options, settings, (train, held_out), normalisation, familiar)
         run.write_config(config)
     note(f"run {run.id}; if it is interrupted: deeplense train --resume {run.path}")
     fitted_to, kept_back = (
@@ -594,10 +584,36 @@ def _symmetry(options: TrainOptions, dataset: Dataset, image_shape: tuple[int, i
     return symmetry
 
 
-def _record(run: RunFolder, settings: dict[str, Any], dataset: Dataset) -> dict[str, Any]:
-    """Return what the run folder says of the run: enough to repeat it."""
+def _settings(options: TrainOptions, defaults: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options, those of a task at their defaults where they were not given."""
+    return options.as_dict() | {name: getattr(options, name) or value for name, value in defaults.items()}
+
+
+def _record(
+    run: RunFolder,
+    options: TrainOptions,
+    settings: dict[str, Any],
+    images: tuple[Loader, Loader],
+    normalisation: Normalisation,
+    familiar: dict[str, list[float]],
+) -> dict[str, Any]:
+    """Return what the run folder says of the run: enough to repeat it, and to answer by its network.
+
+    Parameters
+    ----------
+    run
+        The run.
+    options, settings
+        As they were asked for, and as they were resolved.
+    images
+        For training and for validation.
+    normalisation, familiar
+        Of the training images: their stretch, and the ranges of numbers by which a strange image is known.
+    """
     from deeplense.version import __version__
 
+    train, validation = images
+    dataset = train.dataset
     return {
         "run_id": run.id,
         "command": _command(),
@@ -615,8 +631,14 @@ def _record(run: RunFolder, settings: dict[str, Any], dataset: Dataset) -> dict[
             "name": str(Path(name).absolute()) if (name := settings["dataset"]).endswith(".toml") else name,
             "layout": dataset.layout,
             "compiled": getattr(dataset, "manifest", {}).get("compiled", False),
+            "n_train": len(train),
+            "n_validation": len(validation),
         },
-        "options": settings,
+        "options": settings | {"symmetry": _symmetry(options, dataset, train.image_shape)},
+        "asked": options.as_dict(),
+        "normalisation": normalisation.as_dict(),
+        "familiar": familiar,
+        "image_shape": list(train.image_shape),
     }
 
 

@@ -11,12 +11,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from deeplense.core.errors import Diverged
+from deeplense.core.seeding import own_randomness
 from deeplense.data.dataset import Dataset
 from deeplense.data.loader import Loader
 from deeplense.data.transforms import Normalisation
 from deeplense.detectors.coders import Reconstructing
 from deeplense.detectors.detector import DETECTORS, Effort, Normals
-from deeplense.detectors.learning import Diverged, learn, own_randomness, renew
+from deeplense.detectors.learning import learn, renew
 from deeplense.detectors.masked_autoencoder import complementary_masks
 
 NAMES = ("autoencoder", "variational_autoencoder", "adversarial_autoencoder", "masked_autoencoder")

@@ -4,7 +4,7 @@ from scipy.stats import binomtest, bootstrap, norm
 
 from deeplense.core.errors import InvalidDataset
 from deeplense.metrics import intervals, ranking
-from deeplense.metrics.marks import mean_mark
+from deeplense.metrics.intervals import mean_mark
 
 
 @pytest.mark.parametrize(("wins", "trials"), [(0, 1), (1, 1), (3, 10), (10, 10), (997, 1000), (0, 5000)])

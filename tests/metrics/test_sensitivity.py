@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from deeplense.core.errors import InvalidDataset, InvalidOption
-from deeplense.metrics.marks import auroc_mark, classification_marks, ece_mark, mean_mark, nll_mark
+from deeplense.metrics.intervals import mean_mark
+from deeplense.metrics.marks import auroc_mark, classification_marks, ece_mark, nll_mark
 from deeplense.metrics.ranking import auroc
 from deeplense.metrics.sensitivity import pair_scores, sensitivity_curve
 from deeplense.metrics.temperature import logits_of

@@ -14,7 +14,7 @@ import torch
 from safetensors.numpy import load_file
 
 from deeplense.core.degradation import Degradation
-from deeplense.core.errors import InvalidDataset, InvalidOption
+from deeplense.core.errors import Diverged, InvalidDataset, InvalidOption
 from deeplense.core.files import sha256
 from deeplense.core.run_folder import RunFolder
 from deeplense.data.dataset import open_dataset
@@ -24,7 +24,6 @@ from deeplense.metrics.noise_law import NoiseLaw
 from deeplense.simulate import simulate
 from deeplense.tasks.super_resolve import COLUMNS, SuperResolve
 from deeplense.train import train
-from deeplense.training.loop import Diverged
 from deeplense.training.resolving import pair_settings
 
 BASE: dict[str, Any] = {"task": "super_resolve", "model_name": "srcnn", "epochs": 1, "batch_size": 8, "device": "cpu"}

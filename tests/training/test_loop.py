@@ -16,11 +16,10 @@ import torch
 from safetensors.torch import load_file
 
 from deeplense.cli import main
-from deeplense.core.errors import CorruptFile, DeepLenseError
+from deeplense.core.errors import CorruptFile, DeepLenseError, Diverged
 from deeplense.core.files import sha256
 from deeplense.core.run_folder import RunFolder
 from deeplense.train import train
-from deeplense.training.loop import Diverged
 
 CLOCKS = ("seconds", "images_per_second")
 OPTIONS: dict[str, Any] = {"epochs": 3, "batch_size": 24, "dropout": 0.3, "crop": 32, "device": "cpu"}

@@ -101,6 +101,10 @@ class InvalidDataset(DeepLenseError):
     """A dataset that is readable but cannot serve: an empty class, one image, no test split, non-finite pixels."""
 
 
+class Diverged(DeepLenseError):
+    """A loss that is no longer a number, or a network that has lost what it knew."""
+
+
 def nearest(name: str, known: Iterable[str]) -> list[str]:
     """Return up to five known names that resemble `name`, best first (case, dashes and underscores do not count)."""
     plain = {key.lower().replace("-", "_"): key for key in known}

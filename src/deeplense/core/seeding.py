@@ -7,7 +7,8 @@ four 32-bit words. It is written in tensor operations, so that a batch is one ca
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -23,6 +24,23 @@ def stable_key(*words: str | int) -> int:
     """Return a 64-bit integer that depends on the words alone, in any process and on any machine."""
     text = "\x1f".join(str(word) for word in words)
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little")
+
+
+@contextmanager
+def own_randomness(seed: int, what: str) -> Iterator[None]:
+    """Within it torch's random numbers depend on the seed and `what` alone; afterwards its streams go on as before.
+
+    Parameters
+    ----------
+    seed
+        Of what is made or learnt.
+    what
+        What the numbers are for; other words, other numbers.
+    """
+    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    with torch.random.fork_rng(range(torch.cuda.device_count()) if used else []):
+        torch.manual_seed(stable_key(seed, what) % 2**63)
+        yield
 
 
 @dataclass(frozen=True)

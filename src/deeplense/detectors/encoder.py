@@ -8,9 +8,10 @@ from jaxtyping import Float
 from sklearn.covariance import LedoitWolf
 from torch import Tensor, nn
 
+from deeplense.core.seeding import own_randomness
 from deeplense.data.transforms import Images, symmetric_copies
 from deeplense.detectors.detector import Effort, Normals
-from deeplense.detectors.learning import learn, own_randomness, renew
+from deeplense.detectors.learning import learn, renew
 from deeplense.models.residual_cnn import WIDTHS, ResidualCNN
 
 MIDDLE = 4  # stages until the map of a quarter of the image's side

@@ -4,42 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
 from deeplense.core.console import note
-from deeplense.core.errors import DeepLenseError
-from deeplense.core.seeding import stable_key
+from deeplense.core.errors import Diverged
+from deeplense.core.optimizers import build_optimizer, learning_rate_factor
+from deeplense.core.seeding import own_randomness
 from deeplense.data.transforms import Images
 from deeplense.detectors.detector import Effort, Normals
 
-WARM_UP, START = 0.25, 0.04  # of all steps; of the peak learning rate
 WEIGHT_DECAY = 0.01
 MAX_GRADIENT = 1.0  # norm: the few images with a huge loss (very bright ones) must not throw the weights about
-
-
-class Diverged(DeepLenseError):
-    """The loss of a detector is no longer a number."""
-
-
-@contextmanager
-def own_randomness(seed: int, what: str) -> Iterator[None]:
-    """Within it torch's random numbers depend on the seed and `what` alone; afterwards its streams go on as before.
-
-    Parameters
-    ----------
-    seed
-        Of the detector.
-    what
-        What the numbers are for; other words, other numbers.
-    """
-    used = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
-    with torch.random.fork_rng(range(torch.cuda.device_count()) if used else []):
-        torch.manual_seed(stable_key(seed, what) % 2**63)
-        yield
 
 
 def renew(network: nn.Module, seed: int) -> None:
@@ -83,7 +61,7 @@ def learn(network: nn.Module, loss: Callable[[Images], Tensor], normals: Normals
         When the loss is not finite.
     """
     network.to(normals.device).to(memory_format=torch.channels_last)  # convolutions are faster so, also on the CPU
-    optimizer = torch.optim.AdamW(_groups(network), effort.lr)
+    optimizer = build_optimizer("adamw", network, effort.lr, WEIGHT_DECAY)
     n_steps = effort.epochs * (len(normals) // min(effort.batch_size, len(normals)))
     step = 0
     network.train()
@@ -92,7 +70,7 @@ def learn(network: nn.Module, loss: Callable[[Images], Tensor], normals: Normals
             begin, losses = time.monotonic(), []
             for images in normals.shuffled(effort.batch_size, effort.seed, epoch):
                 for group in optimizer.param_groups:
-                    group["lr"] = effort.lr * rate_factor((step + 0.5) / n_steps)
+                    group["lr"] = effort.lr * learning_rate_factor("one_cycle", (step + 0.5) / n_steps)
                 losses.append(_step(network, loss, images, optimizer))
                 step += 1
             mean = float(torch.stack(losses).mean())
@@ -112,22 +90,6 @@ def _step(
     nn.utils.clip_grad_norm_(network.parameters(), MAX_GRADIENT)
     optimizer.step()
     return value.detach()
-
-
-def rate_factor(progress: float) -> float:
-    """Return the factor on the peak learning rate after a fraction of all steps: up for a quarter, then down to 0."""
-    if progress < WARM_UP:
-        return START + (1 - START) * progress / WARM_UP
-    return (1 + math.cos(math.pi * min(1.0, (progress - WARM_UP) / (1 - WARM_UP)))) / 2
-
-
-def _groups(network: nn.Module) -> list[dict[str, object]]:
-    """Return what learns in two groups: weights decay, norms and biases do not."""
-    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return [
-        {"params": [p for p in learning if p.ndim > 1], "weight_decay": WEIGHT_DECAY},
-        {"params": [p for p in learning if p.ndim <= 1], "weight_decay": 0.0},
-    ]
 
 
 def _check(loss: float, what: str, epoch: int) -> None:

@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from deeplense.core.seeding import own_randomness
 from deeplense.data.transforms import Images, Symmetry, symmetric_copies
 from deeplense.detectors.detector import DETECTORS, Detector, Effort, Normals, Scores, empty_buffer
-from deeplense.detectors.learning import learn, own_randomness, renew
+from deeplense.detectors.learning import learn, renew
 from deeplense.models.heads import linear_head
 from deeplense.models.network import Network
 from deeplense.models.residual_cnn import ResidualCNN

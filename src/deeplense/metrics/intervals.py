@@ -158,6 +158,25 @@ def bca(value: float, replicates: Floats, influence: Floats, strata: Integers) -
     return min(low, value), max(high, value)
 
 
+def mean_mark(values: Floats, strata: Integers, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
+    """Return the mean of one number per image with its BCa bootstrap interval.
+
+    Parameters
+    ----------
+    values
+        [N].
+    strata
+        [N] group of each image, within which images are resampled.
+    seed
+        Seed of the resampling.
+    resamples
+        Number of bootstrap resamples.
+    """
+    value, images = float(values.mean()), len(values)
+    replicates = bootstrap(lambda weights: (weights @ values)[:, None] / images, strata, seed, resamples)[:, 0]
+    return Interval(value, *bca(value, replicates, values / images, strata), images)
+
+
 def mean_interval(values: Floats, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
     """Return the mean of one number per image with its BCa bootstrap interval, all images being of one kind.
 
@@ -181,9 +200,7 @@ def mean_interval(values: Floats, seed: int = 0, resamples: int = RESAMPLES) -> 
         raise InvalidDataset(
             f"{finite} finite marks of {images} images", "at least one, and all finite", "leave the others out"
         )
-    value, one = float(marks.mean()), np.zeros(images, np.int64)
-    replicates = bootstrap(lambda weights: (weights @ marks)[:, None] / images, one, seed, resamples)[:, 0]
-    return Interval(value, *bca(value, replicates, marks / images, one), images)
+    return mean_mark(marks, np.zeros(images, np.int64), seed, resamples)
 
 
 def basic(value: float, replicates: Floats) -> tuple[float, float]:

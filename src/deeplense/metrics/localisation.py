@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 
 from deeplense.core.errors import InvalidOption
 from deeplense.metrics.classification import Floats
-from deeplense.metrics.intervals import Interval, wilson
-from deeplense.metrics.marks import mean_mark
+from deeplense.metrics.intervals import Interval, mean_mark, wilson
 from deeplense.metrics.ranking import auroc
 
 FRACTION = 0.05  # of the pixels

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from deeplense.core.errors import InvalidOption
 from deeplense.metrics import calibration, classification, ranking
 from deeplense.metrics.classification import Floats, Integers
-from deeplense.metrics.intervals import RESAMPLES, Interval, basic, bca, bootstrap, wilson
+from deeplense.metrics.intervals import RESAMPLES, Interval, basic, bca, bootstrap, mean_mark, wilson
 from deeplense.metrics.temperature import nll_per_image
 
 FEW = 10  # images: with fewer in a class, resampling them says little
@@ -147,25 +147,6 @@ def nll_mark(probabilities: ArrayLike, targets: ArrayLike, seed: int = 0, resamp
         See `classification.checked`.
     """
     return mean_mark(nll_per_image(probabilities, targets), np.asarray(targets), seed, resamples)
-
-
-def mean_mark(values: Floats, strata: Integers, seed: int = 0, resamples: int = RESAMPLES) -> Interval:
-    """Return the mean of one number per image with its BCa bootstrap interval.
-
-    Parameters
-    ----------
-    values
-        [N].
-    strata
-        [N] group of each image, within which images are resampled.
-    seed
-        Seed of the resampling.
-    resamples
-        Number of bootstrap resamples.
-    """
-    value, images = float(values.mean()), len(values)
-    replicates = bootstrap(lambda weights: (weights @ values)[:, None] / images, strata, seed, resamples)[:, 0]
-    return Interval(value, *bca(value, replicates, values / images, strata), images)
 
 
 def auroc_mark(scores: ArrayLike, positive: ArrayLike, seed: int = 0, resamples: int = RESAMPLES) -> Interval:

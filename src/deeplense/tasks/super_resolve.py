@@ -25,6 +25,7 @@ Loss = Literal["mse", "mae", "ssim", "mixed"]
 MIXED = 0.84  # weight of 1 − SSIM beside the absolute error: H. Zhao et al., IEEE TCI 3, 47 (2017), section III D
 APERTURE = 0.3  # radius of the aperture whose flux is compared, in sides of the image
 SIGMAS = {1: 68, 2: 95}  # half-widths of intervals, and how many per cent of normal errors lie within
+UNKNOWN = 1e-4  # variance of the noise, in squared ranges, where it is not known
 OBSERVED = ("mse", "mae", "psnr", "ssim")  # against the observed fine image
 TRUE = ("mse_truth", "psnr_truth", "ssim_truth", "floor", "gap", "flux_error", "aperture_flux_error", "centroid_offset")
 OTHER = ("chi2", "coverage_68", "coverage_95")
@@ -65,6 +66,7 @@ class SuperResolve(LearntTask):
     examples_name: ClassVar[str] = "panels"
     needs_labels: ClassVar[bool] = False
     pairs: ClassVar[bool] = True
+    finishes: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -98,6 +100,11 @@ class SuperResolve(LearntTask):
     def network(self, image_shape: tuple[int, int, int], settings: Mapping[str, Any]) -> SuperResolver:
         """Return the upscaler that the options name, with its spread."""
         return SuperResolver(UPSCALERS[settings["model_name"]](image_shape[0], self.degradation))
+
+    @property
+    def noise_share(self) -> float:
+        """The variance of the faintest pixels' noise in units of the squared range, of which errors are the order."""
+        return UNKNOWN if self.noise is None else self.noise.least / self.data_range**2
 
     def wanted(self, batch: Batch) -> Fine:
         """Return the images that are asked for.

@@ -124,7 +124,15 @@ class Task(ABC):
 
 
 class LearntTask(Task):
-    """A task that a network learns step by step, in the training loop."""
+    """A task that a network learns step by step, in the training loop.
+
+    Attributes
+    ----------
+    finishes
+        Whether something is left to be learnt without gradients: `finish`.
+    """
+
+    finishes: ClassVar[bool] = False
 
     @abstractmethod
     def loss(self, output: Tensor, batch: Batch) -> Float[Tensor, " B"]:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deeplense.core.seeding import stable_key
+from deeplense.core.seeding import own_randomness
 from deeplense.upscalers.discriminator import PatchDiscriminator, generator_loss, opponent_loss, steepness
 from deeplense.upscalers.upscaler import Fine
 
@@ -56,8 +56,7 @@ class Contest:
 
     def begin(self) -> None:
         """Take a new opponent, that has learnt nothing."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(stable_key(self.seed, "opponent") % 2**63)
+        with own_randomness(self.seed, "opponent"):
             self.opponent = PatchDiscriminator(self.channels)
         self.optimizer = torch.optim.Adam(self.opponent.parameters(), self.lr, BETAS)
         self.steps = 0

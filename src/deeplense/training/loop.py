@@ -20,8 +20,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from deeplense.core.console import note
-from deeplense.core.errors import CorruptFile, DeepLenseError
+from deeplense.core.errors import CorruptFile, Diverged
 from deeplense.core.files import atomic
+from deeplense.core.optimizers import OptimizerName, ScheduleName, build_optimizer, learning_rate_factor
 from deeplense.core.run_folder import RunFolder
 from deeplense.core.seeding import stable_key
 from deeplense.data.loader import Batch, Loader
@@ -29,16 +30,11 @@ from deeplense.data.transforms import Augmentation, Images, Normalisation, Symme
 from deeplense.models.network import load_weights
 from deeplense.tasks.task import LearntTask, Task
 from deeplense.training.contest import Contest
-from deeplense.training.optimizers import OptimizerName, ScheduleName, build_optimizer, learning_rate_factor
 
 Record = dict[str, float]
 DECAY = 0.999  # of the running mean of weights, per step
 TOLERATED = 2.0  # by so much an opponent may lower the primary metric: of PSNR, in dB
 FALLS = 4  # so often a network may fall farther
-
-
-class Diverged(DeepLenseError):
-    """The loss is no longer a number."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +149,8 @@ class Trainer:
             self._save(state, optimizer)
             self._report(record, state, answers)
         if self.accelerator.is_main_process:
-            self._finish()
+            if self.task.finishes:
+                self._finish()
             self.run.resume_state.unlink(missing_ok=True)
         self.accelerator.wait_for_everyone()
         return state

@@ -17,7 +17,6 @@ from deeplense.upscalers.resolver import SuperResolver
 
 SAMPLE = 256  # training pairs that are looked at
 AT_ONCE = 64
-UNKNOWN = 1e-4  # variance of the noise, in squared ranges, where it is not known
 PENALTY = 1.0  # of the opponent's slope at real images
 SOFTENING = 3.0  # σ of the noise at which what the opponent sees turns from linear to logarithmic
 ALIKE = 0.02  # of the coarse images' spread: the largest deviation of what is made coarse again
@@ -67,8 +66,7 @@ def _degradation(train: PairLoader, sample: Batch) -> tuple[Degradation, bool]:
 def contest_of(task: SuperResolve, channels: int, adversary: float, lr: float, seed: int) -> Contest:
     """Return the opponent of a network that has learnt by error, and let the task hold it to the coarse image.
 
-    Weights are in units of the noise's variance (of 10⁻⁴ of the squared range where it is not known), which the squared
-    error is of the order of.
+    Weights are in units of the noise's variance, which the squared error is of the order of.
 
     Parameters
     ----------
@@ -81,9 +79,9 @@ def contest_of(task: SuperResolve, channels: int, adversary: float, lr: float, s
     lr, seed
         Of the opponent.
     """
-    variance = UNKNOWN * task.data_range**2 if task.noise is None else task.noise.least
     task.consistency = 1.0
-    return Contest(channels, adversary * variance / task.data_range**2, PENALTY, lr, SOFTENING * variance**0.5, seed)
+    softening = SOFTENING * task.noise_share**0.5 * task.data_range
+    return Contest(channels, adversary * task.noise_share, PENALTY, lr, softening, seed)
 
 
 def take_features(task: SuperResolve, name: str, image_shape: tuple[int, int, int], device: torch.device) -> None:
@@ -119,8 +117,7 @@ def take_features(task: SuperResolve, name: str, image_shape: tuple[int, int, in
             "name another run",
         )
     backbone = network.backbone.to(device).eval().requires_grad_(False)
-    variance = UNKNOWN if task.noise is None else task.noise.least / task.data_range**2
-    task.alikeness = variance
+    task.alikeness = task.noise_share
     task.features = lambda images: backbone.forward_features(model.normalisation(images))
 
 

@@ -16,13 +16,6 @@ class BackProjection(PseudoInverse):
     norm, by contrast, lacks all that the degradation does not see: of simulated lenses, coarser by a factor of 2, its
     mean squared error is 5 to 20 times as large.
 
-    Parameters
-    ----------
-    channels
-        Bands of the images.
-    degradation
-        How the coarse images were made.
-
     Raises
     ------
     InvalidOption

@@ -17,13 +17,6 @@ class Bicubic(Upscaler):
     """Cubic convolution with a = −0.75, edge pixels repeated; whatever the degradation was.
 
     Linear, and a constant image stays that constant.
-
-    Parameters
-    ----------
-    channels
-        Bands of the images.
-    degradation
-        How the coarse images were made.
     """
 
     trained: ClassVar[bool] = False

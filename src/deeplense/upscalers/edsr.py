@@ -18,13 +18,6 @@ SCALE = 0.1  # on what a block adds; the paper's, for its large model
 class EDSR(Upscaler):
     """EDSR with eight residual blocks of 64 features, each scaled by 0.1; any factor in one step.
 
-    Parameters
-    ----------
-    channels
-        Bands of the images.
-    degradation
-        How the coarse images were made.
-
     Attributes
     ----------
     blocks

@@ -122,13 +122,6 @@ class PseudoInverse(Upscaler):
     Linear. A constant image stays that constant where every fine pixel of a coarse one weighs the same in the
     degradation: for the area method, and for bicubic of factor 2.
 
-    Parameters
-    ----------
-    channels
-        Bands of the images.
-    degradation
-        How the coarse images were made.
-
     Raises
     ------
     InvalidOption

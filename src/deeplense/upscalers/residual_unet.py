@@ -59,13 +59,6 @@ class ResidualUNet(Upscaler):
 
     It adds nothing before it has learnt, so that a constant image stays that constant. Where the degradation is too
     wide a blur to be inverted, it adds to bicubic interpolation alone. No batch norm: an answer is of the image alone.
-
-    Parameters
-    ----------
-    channels
-        Bands of the images.
-    degradation
-        How the coarse images were made.
     """
 
     reference: ClassVar[str] = "deeplense; U-Net: Ronneberger et al. 2015; blocks: Lim et al. 2017"

@@ -21,13 +21,6 @@ class SRCNN(Upscaler):
     """Three convolutions, 9-5-5, on the bicubic image.
 
     Edges are padded with zeros: the paper leaves them out.
-
-    Parameters
-    ----------
-    channels
-        Bands of the images.
-    degradation
-        How the coarse images were made.
     """
 
     reference: ClassVar[str] = "Dong et al. 2016, IEEE TPAMI 38, 295, arXiv:1501.00092"

@@ -10,17 +10,10 @@ from deeplense.upscalers.upscaler import UPSCALERS
 
 @UPSCALERS.register("srgan")
 class SRGAN(EDSR):
-    """The generator of SRGAN with three residual blocks and a linear output; no batch norm, as in ESRGAN.
-
-    Parameters
-    ----------
-    channels
-        Bands of the images.
-    degradation
-        How the coarse images were made.
-    """
+    """The generator of SRGAN with three residual blocks and a linear output; no batch norm, as in ESRGAN."""
 
     reference: ClassVar[str] = (
         "Ledig et al. 2017, CVPR, arXiv:1609.04802; without batch norm: Wang et al. 2018, arXiv:1809.00219"
     )
+    adversary: ClassVar[float] = 0.1
     blocks = 3

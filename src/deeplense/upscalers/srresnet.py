@@ -18,13 +18,6 @@ WIDE = 9  # pixels a side of the first and the last convolution
 class SRResNet(Upscaler):
     """SRResNet with three residual blocks; batch norm and PReLU, any factor in one step.
 
-    Parameters
-    ----------
-    channels
-        Bands of the images.
-    degradation
-        How the coarse images were made.
-
     Attributes
     ----------
     blocks

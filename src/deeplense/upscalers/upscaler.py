@@ -33,6 +33,8 @@ class Upscaler(nn.Module, ABC):
     ----------
     trained
         Whether it learns by gradients; others are fixed, or fitted by `fit`.
+    adversary
+        Weight of an opponent that it is trained against, unless another is asked for, in units of the noise.
     reach
         In coarse pixels.
     alignment
@@ -42,6 +44,7 @@ class Upscaler(nn.Module, ABC):
     """
 
     trained: ClassVar[bool] = True
+    adversary: ClassVar[float] = 0.0
     reference: ClassVar[str]
     reach: int
     alignment: int = 1

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from deeplense.training.optimizers import OptimizerName, ScheduleName, build_optimizer, learning_rate_factor
+from deeplense.core.optimizers import OptimizerName, ScheduleName, build_optimizer, learning_rate_factor
 
 KINDS = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}
 
