@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import shlex
-import subprocess
-import sys
 from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -30,16 +26,13 @@ if TYPE_CHECKING:
 
 DETECTING = {"detector": "physical", "normal": "no_sub"}  # options of the task detect_anomalies, and their defaults
 RESOLVING = {"estimator": "truth", "loss": "mse", "adversary": None, "perceptual": None}  # of super_resolve
+FINDING = {"loss": "bce", "fusion": "none", "features": (), "allow_truth_features": False, "balance": "none"}
 OF_ALL = {"dataset", "task", "epochs", "batch_size", "lr", "symmetry", "device", "workers", "seed", "out", "resume"}
 LEARNING = {  # how a network learns step by step
     *("optimizer", "weight_decay", "decay_lr", "schedule", "patience", "average_symmetry", "average_weights"),
     *("log_interval", "precision", "tracker", "pretrained", "model_name"),
 }
-OF_TASKS = {  # the options that mean something to a task; None for all but those of other tasks
-    "classify": None,
-    "detect_anomalies": OF_ALL | set(DETECTING) | {"lens_recipe", "normalise", "crop", "folds", "fold"},
-    "super_resolve": OF_ALL | set(RESOLVING) | LEARNING,
-}
+LOSSES = {"super_resolve": ("mse", "mae", "ssim", "mixed"), "find_lenses": ("bce", "focal")}
 SAMPLE = 512  # training images by which pixel values are normalised and strange images known
 
 
@@ -52,8 +45,8 @@ class TrainOptions(Config):
     dataset
         A recipe (Model_I, model_ii, …; simulated and cached on first use), or a path in any known layout.
     task
-        What is asked: which class; how strange an image is to a detector that has seen one class alone; or the image of
-        more pixels behind a coarse one.
+        What is asked: which class; how strange an image is to a detector that has seen one class alone; whether there
+        is a lens, by image, catalogue or both; or the image of more pixels behind a coarse one.
     detector
         How anomalies are detected; by default physical. `deeplense models` lists them.
     normal
@@ -61,12 +54,22 @@ class TrainOptions(Config):
     estimator
         What super-resolution predicts: the noise-free fine image (truth, the default), or the observed one (fidelity).
     loss
-        What super-resolution learns by: mse (the default), mae, ssim, or mixed of the last two.
+        What super-resolution learns by: mse (the default), mae, ssim, or mixed of the last two. What lens finding
+        learns by: bce (the default), or focal, where easy images count little.
     adversary
         Weight of an opponent that tells made images from real ones, in units of the noise; it takes a network that has
         learnt by error (--pretrained). 0.1 for srgan, else none.
     perceptual
         A classifier's run: super-resolved images are also to look to it as the real ones do.
+    fusion
+        How lens finding joins the catalogue to the image: none (the default), late (beside its features) or film (the
+        catalogue scales and shifts them). The models catalogue_mlp and catalogue_trees read the catalogue alone.
+    features
+        Columns of the catalogue that are read; by default all that were measured on the objects.
+    allow_truth_features
+        Let columns in that only a simulation or a model can know; every answer then says so.
+    balance
+        For uneven classes: weights in the loss, or sampling (as many images of each in an epoch); by default none.
     fresh
         Draw new training images from the recipe in every epoch; no files are written.
     model_source
@@ -147,13 +150,17 @@ class TrainOptions(Config):
 
     dataset: str | None = None
     _: KW_ONLY
-    task: Literal["classify", "detect_anomalies", "super_resolve"] = "classify"
+    task: Literal["classify", "detect_anomalies", "find_lenses", "super_resolve"] = "classify"
     detector: str | None = None
     normal: str | None = None
     estimator: Literal["fidelity", "truth"] | None = None
-    loss: Literal["mse", "mae", "ssim", "mixed"] | None = None
+    loss: Literal["mse", "mae", "ssim", "mixed", "bce", "focal"] | None = None
     adversary: Annotated[float | None, Bounds(low=0)] = None
     perceptual: str | None = None
+    fusion: Literal["none", "late", "film"] | None = None
+    features: tuple[str, ...] = ()
+    allow_truth_features: bool = False
+    balance: Literal["none", "weights", "sampling"] | None = None
     fresh: bool = False
     model_source: Literal["baseline", "timm", "deeplense"] = "deeplense"
     model_name: str | None = None
@@ -244,15 +251,30 @@ def _check_task(options: TrainOptions) -> None:
     """Refuse options that mean nothing to the task."""
     default = TrainOptions().as_dict()
     given = {name for name, value in options.as_dict().items() if value != default[name]}
-    meaningful = OF_TASKS[options.task]
-    odd = given & (set(DETECTING) | set(RESOLVING)) if meaningful is None else given - meaningful
-    if odd:
+    if odd := given - _meaningful(options.task, set(default)):
         name = sorted(odd)[0]
         raise InvalidOption(
             f"--{name.replace('_', '-')} with the task {options.task}",
             "options that this task has a use for",
             "leave it out",
         )
+    if options.loss is not None and options.loss not in LOSSES[options.task]:
+        raise InvalidOption(
+            f"--loss {options.loss} with the task {options.task}",
+            f"one of {', '.join(LOSSES[options.task])}",
+            "change it",
+        )
+
+
+def _meaningful(task: str, every: set[str]) -> set[str]:
+    """Return the options that mean something to a task."""
+    general = every - set(DETECTING) - set(RESOLVING) - set(FINDING)
+    return {
+        "classify": general,
+        "find_lenses": general - {"single_logit"} | set(FINDING),
+        "detect_anomalies": OF_ALL | set(DETECTING) | {"lens_recipe", "normalise", "crop", "folds", "fold"},
+        "super_resolve": OF_ALL | set(RESOLVING) | LEARNING,
+    }[task]
 
 
 def _begin_or_resume(options: TrainOptions) -> tuple[TrainOptions, RunFolder | None, dict[str, Any]]:
@@ -315,7 +337,7 @@ def _prepare(
 
     from deeplense.data.transforms import fit_normalisation
     from deeplense.models.network import is_physical
-    from deeplense.tasks.classify import Classify
+    from deeplense.tasks.task import TASKS
     from deeplense.training.familiar import ranges, statistics
 
     settings = _resolve_model(options)
@@ -324,10 +346,14 @@ def _prepare(
     dataset = train.dataset
     physical = settings["model_source"] != "timm" and is_physical(settings["model_name"])
     settings["recipe"] = _recipe(settings["model_name"], physical, options, dataset)
-    task = Classify(dataset.labels)
+    if options.task == "find_lenses":
+        settings |= _finding(options, train)
+    task: Any = TASKS[options.task].of(dataset.labels, settings)
     torch.manual_seed(options.seed)
     network: Any = task.network(train.image_shape, settings)
     backbone: Any = network.backbone
+    if network.fusion is not None:
+        network.fusion.fit(train.features, train.targets, options.seed)
     if accelerator.is_main_process:
         for sentence in (*dataset.problems, *backbone.notes):
             note(str(sentence))
@@ -504,6 +530,36 @@ def _resolve_model(options: TrainOptions) -> dict[str, Any]:
     return options.as_dict() | {"model_name": name, "extractor": extractor}
 
 
+def _finding(options: TrainOptions, train: Loader) -> dict[str, Any]:
+    """Return what lens finding must know of its training images: columns to read, weights and share of the classes."""
+    counts = train.targets.bincount(minlength=len(train.dataset.labels)).double()
+    weights = counts.mean() / counts if options.balance == "weights" else counts / counts
+    shares = counts / counts.sum() if options.balance in (None, "none") else counts / counts / len(counts)
+    return {
+        **{name: getattr(options, name) or value for name, value in FINDING.items()},
+        "features": list(_features(options, train.dataset)),
+        "class_weights": weights.tolist(),
+        "shares": shares.tolist(),
+    }
+
+
+def _features(options: TrainOptions, dataset: Dataset) -> tuple[str, ...]:
+    """Return the columns of the catalogue that the network reads; none where it sees images alone."""
+    from deeplense.data.features import choose_features
+    from deeplense.models.network import reads_catalogue, resolve_name
+
+    if options.task != "find_lenses":
+        return ()
+    alone = reads_catalogue(options.model_source, resolve_name(options.model_source, options.model_name))
+    if alone or options.fusion not in (None, "none"):
+        return choose_features(dataset, options.features, options.allow_truth_features)
+    if options.features or options.allow_truth_features:
+        raise InvalidOption(
+            "features for a network that sees images alone", "a way to join them", "add --fusion late or --fusion film"
+        )
+    return ()
+
+
 def _recipe(name: str, physical: bool, options: TrainOptions, dataset: Dataset) -> dict[str, Any] | None:
     """Return the recipe that a physical model is built on: the one asked for, or the dataset's; None for other models.
 
@@ -536,6 +592,8 @@ def _images(options: TrainOptions) -> tuple[Loader, Loader]:
     if not options.fresh:
         dataset = open_dataset(ensure(name))
         return _loader(dataset, "train", options), _loader(dataset, "validation", options)
+    if options.fusion not in (None, "none"):
+        raise InvalidOption("--fresh with --fusion", "a dataset with a catalogue", "leave out one of them")
     if options.folds is not None:
         raise InvalidOption("--fresh with --folds", "a dataset of stored images to divide", "leave out one of them")
     if not is_recipe(name):
@@ -558,7 +616,14 @@ def _loader(dataset: Dataset, split: str, options: TrainOptions) -> Loader:
     rows = dataset.indices(split, Fold.of(options.as_dict()))
     labelled = rows[dataset.targets()[rows] >= 0]
     # images that are drawn come from this process: a fork of it could not run the formulas it has compiled
-    loader = Loader(dataset, labelled, crop=options.crop, workers=0 if options.fresh else options.workers)
+    loader = Loader(
+        dataset,
+        labelled,
+        crop=options.crop,
+        workers=0 if options.fresh else options.workers,
+        features=_features(options, dataset),
+    )
+    loader.balanced = options.balance == "sampling" and split == "train"
     present = set(loader.targets.tolist())
     if missing := [label for i, label in enumerate(dataset.labels) if i not in present]:
         raise InvalidDataset(
@@ -597,67 +662,8 @@ def _record(
     normalisation: Normalisation,
     familiar: dict[str, list[float]],
 ) -> dict[str, Any]:
-    """Return what the run folder says of the run: enough to repeat it, and to answer by its network.
+    """Return what the run folder says of the run, the symmetry of the images resolved."""
+    from deeplense.training.record import record_of
 
-    Parameters
-    ----------
-    run
-        The run.
-    options, settings
-        As they were asked for, and as they were resolved.
-    images
-        For training and for validation.
-    normalisation, familiar
-        Of the training images: their stretch, and the ranges of numbers by which a strange image is known.
-    """
-    from deeplense.version import __version__
-
-    train, validation = images
-    dataset = train.dataset
-    return {
-        "run_id": run.id,
-        "command": _command(),
-        "deeplense_version": __version__,
-        "git_commit": _git_commit(),
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "task": settings["task"],
-        "labels": list(dataset.labels),
-        "model": {
-            "source": "detector" if settings["detector"] else settings["model_source"],
-            "name": settings["detector"] or settings["model_name"],
-        },
-        "dataset": {
-            "path": str(dataset.path.absolute()),
-            "name": str(Path(name).absolute()) if (name := settings["dataset"]).endswith(".toml") else name,
-            "layout": dataset.layout,
-            "compiled": getattr(dataset, "manifest", {}).get("compiled", False),
-            "n_train": len(train),
-            "n_validation": len(validation),
-        },
-        "options": settings | {"symmetry": _symmetry(options, dataset, train.image_shape)},
-        "asked": options.as_dict(),
-        "normalisation": normalisation.as_dict(),
-        "familiar": familiar,
-        "image_shape": list(train.image_shape),
-    }
-
-
-def _command() -> str:
-    """Return the command line that started this, or the function where there was none of ours."""
-    program = Path(sys.argv[0])
-    ours = program.name == "deeplense" or program == Path(__file__).with_name("__main__.py")
-    return shlex.join(["deeplense", *sys.argv[1:]]) if ours else "deeplense.train(…)"
-
-
-def _git_commit() -> str | None:
-    """Return the commit of the source tree the package runs from; None for an installed package."""
-    where = Path(__file__).parents[2]
-    if not (where / "pyproject.toml").is_file():  # installed, perhaps below some other repository
-        return None
-    try:
-        answer = subprocess.run(
-            ["git", "rev-parse", "HEAD"], cwd=where, capture_output=True, text=True, timeout=5, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout.strip() or None
+    symmetry = _symmetry(options, images[0].dataset, images[0].image_shape)
+    return record_of(run.id, options.as_dict(), settings | {"symmetry": symmetry}, images, normalisation, familiar)

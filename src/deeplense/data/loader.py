@@ -14,6 +14,7 @@ from torch import Tensor
 from deeplense.core.console import progress
 from deeplense.core.errors import DeepLenseError, InvalidDataset, InvalidOption
 from deeplense.data.dataset import IMAGE, LOW, TRUTH, Dataset
+from deeplense.data.features import feature_values
 from deeplense.data.transforms import centre_crop
 
 ROWS_PER_READ = 256
@@ -36,6 +37,8 @@ class Batch:
         Of pairs, the observed image of more pixels, [B, C, fH, fW].
     truth
         Of pairs, the same without noise, where it is known.
+    features
+        What the catalogue says, [B, F], NaN where it says nothing; None where it is not read.
     """
 
     image: Float32[Tensor, "B C H W"]
@@ -43,6 +46,12 @@ class Batch:
     index: Int64[Tensor, " B"]
     fine: Float32[Tensor, "B C fH fW"] | None = None
     truth: Float32[Tensor, "B C fH fW"] | None = None
+    features: Float32[Tensor, "B F"] | None = None
+
+    @property
+    def inputs(self) -> tuple[Tensor, ...]:
+        """What the network is called with: the image, and the features where they are read."""
+        return (self.image,) if self.features is None else (self.image, self.features)
 
     def to(self, device: torch.device) -> Batch:
         """Return the batch on a device."""
@@ -72,14 +81,19 @@ class Loader:
         Processes that read and decode.
     memory
         Bytes that the images may take to be kept in memory; by default 40 % of the machine's.
+    features
+        Columns of the catalogue that are read, too.
 
     Attributes
     ----------
     arrays
         What is read of each image, by the dataset's names.
+    balanced
+        Whether an epoch has as many images of each class, drawn with replacement, not each image once.
     """
 
     arrays: tuple[str, ...] = ("image",)
+    balanced: bool = False
 
     def __init__(
         self,
@@ -89,9 +103,13 @@ class Loader:
         crop: int | None = None,
         workers: int = 0,
         memory: int | None = None,
+        features: Sequence[str] = (),
     ) -> None:
         self.dataset, self.rows, self.workers = dataset, np.asarray(rows, dtype=np.int64), workers
         self.targets = torch.from_numpy(dataset.targets(labels)[self.rows])
+        self.features: Float32[Tensor, "N F"] | None = None
+        if features:
+            self.features = torch.from_numpy(feature_values(dataset.catalogue.take(self.rows), features))
         channels, height, width = dataset.image_shape
         if crop is not None and not 1 <= crop <= min(height, width):
             raise InvalidOption(
@@ -109,6 +127,13 @@ class Loader:
 
     def begin_epoch(self, epoch: int) -> None:
         """Hear that an epoch begins: the images of a dataset stay the same."""
+
+    def order(self, generator: torch.Generator) -> Int64[np.ndarray, " N"]:
+        """Return the positions of an epoch's images in the order in which they are learnt from."""
+        if not self.balanced:
+            return torch.randperm(len(self), generator=generator).numpy()
+        weights = 1 / self.targets.bincount().double()[self.targets]
+        return torch.multinomial(weights, len(self), replacement=True, generator=generator).numpy()
 
     def batches(self, positions: Sequence[Int64[np.ndarray, " B"]]) -> Iterator[Batch]:
         """Yield one batch per array of positions (0 … len − 1), in that order."""
@@ -154,7 +179,8 @@ class Loader:
 
     def _batch(self, arrays: Mapping[str, Tensor], where: Int64[np.ndarray, " B"]) -> Batch:
         index = torch.from_numpy(where)
-        return Batch(arrays["image"], self.targets[index], index)
+        features = None if self.features is None else self.features[index]
+        return Batch(arrays["image"], self.targets[index], index, features=features)
 
     def _read(self, positions: Sequence[Int64[np.ndarray, " B"]]) -> Iterator[dict[str, Tensor]]:
         reader = _Reader(self.dataset, self.rows, self.crop, self.arrays)

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from deeplense.core.registry import Registry
+from deeplense.models.fusion import Fusion
 
 ModelSource = Literal["baseline", "timm", "deeplense"]
 
@@ -32,6 +33,8 @@ class Backbone(nn.Module, ABC):
     extractor
         The timm model that it is built on unless another is named: the constructor takes the name, and where the
         weights come from, as second and third arguments; None where it is built on none.
+    fusion
+        How a catalogue is joined to what it sees, where that is part of it; None where it is the user's choice.
     notes
         What a user should be told of this model on these images: a resize and its reason.
     """
@@ -40,6 +43,7 @@ class Backbone(nn.Module, ABC):
     raw: ClassVar[bool] = False
     physical: ClassVar[bool] = False
     extractor: ClassVar[str | None] = None
+    fusion: ClassVar[type[Fusion] | None] = None
     num_features: int
     num_pooled: int
 

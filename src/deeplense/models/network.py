@@ -16,13 +16,15 @@ from deeplense.core.config import Config
 from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
 from deeplense.core.run_folder import SHIPPED_SUFFIX, find_run, shipped_runs
 from deeplense.models.backbone import MODELS, Backbone, ModelSource
+from deeplense.models.fusion import FiLM, Fusion, FusionName, Late
 from deeplense.models.heads import TwoOfOne, complex_head, linear_head
 
 DEFAULT_NAMES: dict[ModelSource, str] = {"baseline": "baseline_cnn", "deeplense": "residual_cnn"}
+FUSIONS: dict[FusionName, type[Fusion]] = {"late": Late, "film": FiLM}
 
 
 class Network(nn.Module):
-    """Images to logits.
+    """Images, and where it is built for them features of a catalogue, to logits.
 
     Parameters
     ----------
@@ -32,11 +34,23 @@ class Network(nn.Module):
         Pooled features to logits.
     tune
         Whether the backbone learns; a frozen one also keeps its batch statistics.
+    fusion
+        What joins the catalogue to the image; None where images are all.
+    num_features
+        Columns of the catalogue that it reads.
     """
 
-    def __init__(self, backbone: Backbone, head: nn.Module, tune: bool = True) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        head: nn.Module,
+        tune: bool = True,
+        fusion: Fusion | None = None,
+        num_features: int = 0,
+    ) -> None:
         super().__init__()
         self.backbone, self.head, self.tune = backbone, head, tune
+        self.fusion, self.num_features = fusion, num_features
         backbone.requires_grad_(tune)
 
     def train(self, mode: bool = True) -> Self:
@@ -53,9 +67,16 @@ class Network(nn.Module):
         """Return how badly a physical backbone's model of each image fits; None of others."""
         return self.backbone.misfit(images)
 
-    def forward(self, images: Float[Tensor, "B C H W"]) -> Float[Tensor, "B K"]:
-        """Return the logits."""
-        logits: Tensor = self.head(self.backbone.pooled(self.backbone.forward_features(images)))
+    def forward(
+        self, images: Float[Tensor, "B C H W"], features: Float[Tensor, "B F"] | None = None
+    ) -> Float[Tensor, "B K"]:
+        """Return the logits; features that are not given are missing, each of them."""
+        pooled = self.backbone.pooled(self.backbone.forward_features(images))
+        if self.fusion is not None:
+            if features is None:
+                features = images.new_full((len(images), self.num_features), torch.nan)
+            pooled = self.fusion(pooled, features)
+        logits: Tensor = self.head(pooled)
         return logits
 
 
@@ -122,6 +143,10 @@ class ModelChoice(Config):
         timm model that a model such as mobilevit_se is built on; None for its own.
     single_logit
         Whether two classes share one logit.
+    fusion
+        How the catalogue is joined to the image.
+    features
+        Columns of the catalogue that are read.
     """
 
     model_source: ModelSource
@@ -133,6 +158,8 @@ class ModelChoice(Config):
     recipe: dict[str, object] | None = None
     extractor: str | None = None
     single_logit: bool = False
+    fusion: FusionName = "none"
+    features: tuple[str, ...] = ()
 
 
 def build_network(choice: ModelChoice, image_shape: tuple[int, int, int], n_out: int) -> Network:
@@ -169,7 +196,9 @@ def build_network(choice: ModelChoice, image_shape: tuple[int, int, int], n_out:
         )
     start: bool | Path = pretrained == "1" if weights is None or own_run else weights
     backbone = _backbone(choice, image_shape, extractor, start)
-    network = Network(backbone, _head(choice, backbone.num_pooled, n_out), choice.tune)
+    fusion = _fusion(choice, backbone)
+    head = _head(choice, backbone.num_pooled, n_out) if fusion is None else _head_after(fusion, choice, n_out)
+    network = Network(backbone, head, choice.tune, fusion, len(choice.features))
     if weights is not None and (own_run or not on_timm):
         _start_from(network, weights)
     return network
@@ -188,6 +217,19 @@ def _backbone(
     return MODELS[name](image_shape, choice.recipe) if is_physical(name) else MODELS[name](image_shape)
 
 
+def _fusion(choice: ModelChoice, backbone: Backbone) -> Fusion | None:
+    kind = backbone.fusion or FUSIONS.get(choice.fusion)
+    if kind is None:
+        return None
+    if not choice.features:
+        raise InvalidOption(
+            f"{choice.model_name} without a catalogue",
+            "a dataset whose catalogue has measurements, and a task that reads them",
+            "add --task find_lenses --fusion late",
+        )
+    return kind(backbone.num_pooled, len(choice.features))
+
+
 def _head(choice: ModelChoice, num_pooled: int, n_out: int) -> nn.Module:
     head = complex_head if choice.complex else linear_head
     if not choice.single_logit:
@@ -199,9 +241,24 @@ def _head(choice: ModelChoice, num_pooled: int, n_out: int) -> nn.Module:
     return nn.Sequential(head(num_pooled, 1, choice.dropout), TwoOfOne())
 
 
+def _head_after(fusion: Fusion, choice: ModelChoice, n_out: int) -> nn.Module:
+    """Return the head behind a fusion; where that gives a logit itself, a scale and an offset of it."""
+    if not fusion.gives_logit:
+        return _head(choice, fusion.num_out, n_out)
+    rescale = nn.Linear(1, 1)
+    nn.init.ones_(rescale.weight)
+    nn.init.zeros_(rescale.bias)
+    return nn.Sequential(rescale, TwoOfOne())
+
+
 def is_physical(name: str) -> bool:
     """Whether a model of ours is built on the recipe of the images."""
     return name in MODELS and bool(getattr(MODELS[name], "physical", False))
+
+
+def reads_catalogue(source: ModelSource, name: str) -> bool:
+    """Whether a model of ours reads the catalogue whatever is asked for: it has nothing else."""
+    return source != "timm" and getattr(MODELS[name], "fusion", None) is not None
 
 
 def load_weights(network: nn.Module, path: Path) -> None:

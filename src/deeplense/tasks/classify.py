@@ -23,7 +23,10 @@ from deeplense.models.network import ModelChoice, build_network
 from deeplense.tasks.task import TASKS, Example, LearntTask
 
 N_MISTAKES = 12
-LATER_SETTINGS = {"recipe": None, "extractor": None, "single_logit": False}  # records of other or older runs lack them
+LATER_SETTINGS = {  # records of other or older runs lack them
+    **{"recipe": None, "extractor": None, "single_logit": False},
+    **{"fusion": "none", "features": ()},
+}
 
 
 @TASKS.register("classify")
@@ -62,7 +65,7 @@ class Classify(LearntTask):
         InvalidOption
             When three classes or more are to share one logit.
         """
-        known = LATER_SETTINGS | dict(settings)
+        known = LATER_SETTINGS | {name: value for name, value in settings.items() if value is not None}
         choice = ModelChoice(**{field.name: known[field.name] for field in fields(ModelChoice)})
         return build_network(choice, image_shape, len(self.labels))
 

@@ -211,8 +211,8 @@ class Trainer:
         """Yield the network's outputs on the validation images."""
         for batch in self.validation.in_order(self.plan.batch_size):
             on_device = batch.to(self.accelerator.device)
-            image = self.normalisation(on_device.image)
-            yield averaged(self.task, self.network, image, self._averaged_symmetry()), on_device
+            inputs = (self.normalisation(on_device.image), *on_device.inputs[1:])
+            yield averaged(self.task, self.network, inputs, self._averaged_symmetry()), on_device
 
     def _averaged_symmetry(self) -> Symmetry:
         """Return the symmetry over whose copies an answer is averaged."""
@@ -239,7 +239,7 @@ class Trainer:
                 group["lr"] = lr
             optimizer.zero_grad(set_to_none=True)
             with self.accelerator.autocast():
-                output = wrapped(batch.image)
+                output = wrapped(*batch.inputs)
             losses = self.task.loss(output, batch)
             if self.contest is not None:
                 losses = losses + self._contested(output, batch)
@@ -271,7 +271,7 @@ class Trainer:
     def _training_batches(self, epoch: int) -> Iterator[Batch]:
         """Yield this process's share of every batch; each process draws order and augmentation of the whole batch."""
         generator = torch.Generator().manual_seed(stable_key(self.plan.seed, "order", epoch) % 2**63)
-        order = torch.randperm(len(self.train), generator=generator).numpy()
+        order = self.train.order(generator)
         size, share = self._batch_size(), self._batch_size() // self.accelerator.num_processes
         mine = slice(share * self.accelerator.process_index, share * (self.accelerator.process_index + 1))
         positions = [order[i * size : (i + 1) * size][mine] for i in range(self._steps_per_epoch())]
@@ -362,12 +362,22 @@ def _towards(mean: Tensor, new: Tensor, n_averaged: Tensor | int) -> Tensor:
     return mean + weight * (new - mean) if mean.is_floating_point() else new
 
 
-def averaged(task: Task, network: nn.Module, images: Images, symmetry: Symmetry) -> Tensor:
+def averaged(task: Task, network: nn.Module, inputs: tuple[Tensor, ...], symmetry: Symmetry) -> Tensor:
     """Return the mean of the network's outputs over all copies of each image that the symmetry allows.
 
     Where an output is an image, each is turned back first.
+
+    Parameters
+    ----------
+    task, network
+        What is asked of whom.
+    inputs
+        What the network is called with: images first, then what has no symmetry.
+    symmetry
+        Of the images.
     """
-    outputs = [network(copy) for copy in symmetric_copies(images, symmetry)]
+    images, *others = inputs
+    outputs = [network(copy, *others) for copy in symmetric_copies(images, symmetry)]
     if task.pairs:
         outputs = turned_back(outputs, symmetry)
     mean: Tensor = sum(outputs) / len(outputs)
@@ -394,7 +404,8 @@ def predict_all(
     for batch in images.in_order(batch_size, (accelerator.process_index, accelerator.num_processes)):
         on_device = batch.to(accelerator.device)
         with accelerator.autocast():
-            output = averaged(task, network, normalisation(on_device.image), symmetry)
+            inputs = (normalisation(on_device.image), *on_device.inputs[1:])
+            output = averaged(task, network, inputs, symmetry)
         loss = math.nan
         if isinstance(task, LearntTask) and (bool((batch.target >= 0).all()) or not task.needs_labels):
             loss = float(task.loss(output, on_device).sum())

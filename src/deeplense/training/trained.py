@@ -17,6 +17,7 @@ from deeplense.core.config import Config
 from deeplense.core.errors import DeepLenseError, InvalidDataset, MissingFile
 from deeplense.core.run_folder import RunFolder, find_run
 from deeplense.data.dataset import Dataset
+from deeplense.data.features import feature_values
 from deeplense.data.loader import Batch, Loader, PairLoader
 from deeplense.data.readers.files import read_image
 from deeplense.data.splits import Fold
@@ -131,7 +132,27 @@ class TrainedModel:
         """Return some images of a dataset as the network takes them."""
         if self.task.pairs:
             return PairLoader(dataset, rows, workers=workers)
-        return Loader(dataset, rows, self.labels, self.crop, workers)
+        return Loader(dataset, rows, self.labels, self.crop, workers, features=self.feature_names)
+
+    @property
+    def feature_names(self) -> tuple[str, ...]:
+        """Columns of a catalogue that the network reads beside an image; none of one that reads images alone."""
+        return tuple(self.config["options"].get("features", ()))
+
+    @property
+    def needs_features(self) -> bool:
+        """Whether an image alone is not enough to answer."""
+        return bool(self.feature_names)
+
+    def features(self, dataset: Dataset, rows: Int64[np.ndarray, " N"]) -> Float32[np.ndarray, "N F"] | None:
+        """Return what the network reads of a catalogue, NaN where it says nothing; None where images are enough.
+
+        Raises
+        ------
+        InvalidDataset
+            When the catalogue lacks a column.
+        """
+        return feature_values(dataset.catalogue.take(rows), self.feature_names) if self.needs_features else None
 
     def expect(self, n_images: int) -> None:
         """Learn how many images will come: what is worth compiling depends on it."""
@@ -155,10 +176,13 @@ class TrainedModel:
         return image
 
     @torch.inference_mode()
-    def answer(self, images: Float32[np.ndarray, "B C H W"]) -> Float32[np.ndarray, "B K"]:
-        """Return one row per prepared image."""
-        on_device = torch.from_numpy(images).to(self.accelerator.device)
-        return self.task.answers(self._output(on_device)).cpu().numpy()
+    def answer(
+        self, images: Float32[np.ndarray, "B C H W"], features: Float32[np.ndarray, "B F"] | None = None
+    ) -> Float32[np.ndarray, "B K"]:
+        """Return one row per prepared image; features are for a network that needs them."""
+        arrays = (images,) if features is None else (images, features)
+        on_device = (torch.from_numpy(array).to(self.accelerator.device) for array in arrays)
+        return self.task.answers(self._output(*on_device)).cpu().numpy()
 
     @torch.inference_mode()
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
@@ -170,8 +194,8 @@ class TrainedModel:
         maps = self.maps(batch.image)
         return {} if maps is None else {"maps": maps}
 
-    def _output(self, images: Float32[Tensor, "B C H W"]) -> Tensor:
-        return averaged(self.task, self.network, self.normalisation(images), self.symmetry)
+    def _output(self, images: Float32[Tensor, "B C H W"], *features: Float32[Tensor, "B F"]) -> Tensor:
+        return averaged(self.task, self.network, (self.normalisation(images), *features), self.symmetry)
 
     @torch.inference_mode()
     def maps(self, images: Float32[Tensor, "B C H W"]) -> Float32[Tensor, "B 1 H W"] | None:
@@ -213,7 +237,7 @@ class TrainedModel:
         self.expect(len(images))
         output = torch.empty(0)
         for batch in images.in_order(batch_size):
-            output = self._output(batch.image.to(self.accelerator.device))
+            output = self._output(*batch.to(self.accelerator.device).inputs)
         output.sum().item()  # a GPU is done only when it has said something
 
     def _check_shape(self, shape: tuple[int, ...], path: Path) -> None:

@@ -187,10 +187,10 @@ class Upscaling:
         model = self.model
         if len(images) > 1 or images[0, 0].numel() <= AT_ONCE:
             on_device = model.normalisation(images.to(model.accelerator.device))
-            return averaged(self.task, model.network, on_device, model.symmetry).float().cpu()
+            return averaged(self.task, model.network, (on_device,), model.symmetry).float().cpu()
         # the copies of the whole image are cut, not the pieces copied: all pieces then start on one grid
         tiled = _Tiled(self.network, model.accelerator.device)
-        return averaged(self.task, tiled, model.normalisation(images), model.symmetry)
+        return averaged(self.task, tiled, (model.normalisation(images),), model.symmetry)
 
     def _finished(self, given: FitsImage, prepared: _Prepared, output: Float[Tensor, "2C H W"]) -> Upscaled | str:
         estimate, log_sigma = output.chunk(2)

@@ -1,0 +1,101 @@
+"""What a network may read of an object beside its image: columns of the catalogue, as numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from jaxtyping import Float32
+
+from deeplense.core.errors import InvalidDataset, InvalidOption, UnknownName
+from deeplense.data.catalogue import Role, Roles, guess_roles
+from deeplense.data.dataset import Dataset
+
+NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+
+
+def roles_of(dataset: Dataset) -> Roles:
+    """Return what each column of a dataset's catalogue is to a learner."""
+    known: Roles | None = getattr(dataset, "roles", None)
+    return guess_roles(dataset.catalogue.column_names, dataset.catalogue) if known is None else known
+
+
+def choose_features(dataset: Dataset, asked: Sequence[str], allow_truth: bool) -> tuple[str, ...]:
+    """Return the columns that a network shall read.
+
+    Parameters
+    ----------
+    dataset
+        Whose catalogue it is.
+    asked
+        Columns by name; none for all that were measured on the object.
+    allow_truth
+        Whether columns may be read that only a simulation or a model can know; without names, these too.
+
+    Raises
+    ------
+    UnknownName
+        When there is no such column.
+    InvalidOption
+        When a column says what is to be found out, or is no number.
+    InvalidDataset
+        When nothing is left to read.
+    """
+    roles, table = roles_of(dataset), dataset.catalogue
+    allowed: tuple[Role, ...] = ("feature", "truth") if allow_truth else ("feature",)
+    for name in asked:
+        if name not in table.column_names:
+            raise UnknownName("column of the catalogue", name, table.column_names)
+        column = roles.columns.get(name)
+        if column is not None and column.role == "truth" and not allow_truth:
+            raise InvalidOption(
+                f"the feature '{name}', which is {column.role}: {column.reason}",
+                f"what is measured on every object: {_some(roles.of('feature'))}",
+                "leave it out; --allow-truth-features lets it in, and says so with every answer",
+            )
+        if column is not None and column.role in ("label", "split", "id", "path"):
+            raise InvalidOption(f"the feature '{name}', which is the {column.role}", "a measurement", "leave it out")
+        if not _is_number(table, name):
+            raise InvalidOption(f"the feature '{name}', which is {table.schema.field(name).type}", "numbers", "drop it")
+    found = tuple(asked) or tuple(
+        name for role in allowed for name in roles.of(role) if name in table.column_names and _is_number(table, name)
+    )
+    if not found:
+        raise InvalidDataset(
+            f"the catalogue of {dataset.path} has no column that was measured on the objects",
+            "magnitudes, colours, sizes or other numbers that every object of a survey has",
+            "train on the images alone: --fusion none",
+        )
+    return found
+
+
+def feature_values(table: pa.Table, names: Sequence[str]) -> Float32[np.ndarray, "N F"]:
+    """Return columns of a catalogue as numbers, NaN where a value is missing or infinite.
+
+    Raises
+    ------
+    InvalidDataset
+        When a column is not there, or is no number.
+    """
+    values = np.empty((table.num_rows, len(names)), np.float32)
+    for place, name in enumerate(names):
+        if name not in table.column_names or not _is_number(table, name):
+            raise InvalidDataset(
+                f"a catalogue without numbers in the column '{name}'",
+                f"the columns that were trained on: {', '.join(names)}",
+                "add the column (empty values may be missing), or use a run that reads images alone",
+            )
+        column = np.array(pc.cast(table[name], pa.float32(), safe=False).to_numpy())
+        values[:, place] = np.where(np.isfinite(column), column, np.nan)
+    return values
+
+
+def _is_number(table: pa.Table, name: str) -> bool:
+    kind = table.schema.field(name).type
+    return any(is_kind(kind) for is_kind in NUMBERS)
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "") or "none here"
