@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from typing import get_args
 
@@ -283,3 +284,15 @@ def test_copies_that_are_turned_back_are_the_image(symmetry: Symmetry) -> None:
     copies = symmetric_copies(image, symmetry)
     assert len(turned_back(copies, symmetry)) == len(copies)
     assert all(torch.equal(copy, image) for copy in turned_back(copies, symmetry))
+
+
+@pytest.mark.parametrize("kind", ["asinh", "standard", "sqrt", "log"])
+def test_each_band_has_its_own_unit_and_the_record_keeps_it(kind: NormalisationKind) -> None:
+    images = (
+        torch.randn(16, 2, 12, 12, generator=torch.Generator().manual_seed(0)) * torch.tensor([1.0, 1e4])[:, None, None]
+    )
+    fitted = Normalisation.from_mapping(json.loads(json.dumps(fit_normalisation(kind, images).as_dict())))
+    stretched = fitted(images)
+    assert torch.allclose(stretched.std((0, 2, 3)), torch.ones(2), atol=0.05)
+    alone = fit_normalisation(kind, images[:, 1:])(images[:, 1:])
+    assert torch.allclose(stretched[:, 1:], alone, atol=1e-5)

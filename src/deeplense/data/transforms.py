@@ -35,27 +35,37 @@ class Normalisation(Config):
     scale
         Unit of the stretch, in pixel values.
     mean, std
-        Of the stretched training pixels.
+        Of the stretched training pixels. Each of the three is one number, or one per band.
     """
 
     kind: NormalisationKind
-    scale: float = 1.0
-    mean: float = 0.0
-    std: float = 1.0
+    scale: float | tuple[float, ...] = 1.0
+    mean: float | tuple[float, ...] = 0.0
+    std: float | tuple[float, ...] = 1.0
 
     def __call__(self, images: Images) -> Images:
         """Return the normalised images."""
-        return (_stretch(self.kind, images, self.scale) - self.mean) / self.std
+        scale, mean, std = (_of_bands(value, images) for value in (self.scale, self.mean, self.std))
+        return (_stretch(self.kind, images, scale) - mean) / std
 
 
 def fit_normalisation(kind: NormalisationKind, images: Images) -> Normalisation:
-    """Return the normalisation of a sample of training images.
+    """Return the normalisation of a sample of training images, of each band by itself.
 
     For "asinh" the scale is 3 σ of the background, estimated by the median absolute deviation; for "sqrt" and "log" it
     is the 99.9th percentile of the absolute values.
     """
     if kind in ("none", "max", "min_max"):
         return Normalisation(kind)
+    bands = [_fit_band(kind, band) for band in images.unbind(1)]
+    if len(bands) == 1:
+        return Normalisation(kind, *bands[0])
+    scales, means, deviations = zip(*bands, strict=True)
+    return Normalisation(kind, scales, means, deviations)
+
+
+def _fit_band(kind: NormalisationKind, images: Float[Tensor, "B H W"]) -> tuple[float, float, float]:
+    """Return scale of the stretch, mean and deviation of what is stretched, of one band."""
     scale = 1.0
     pixels = images.flatten()[:: max(1, images.numel() // 2_000_000)].double()
     if kind == "asinh":
@@ -64,10 +74,15 @@ def fit_normalisation(kind: NormalisationKind, images: Images) -> Normalisation:
     elif kind != "standard":
         scale = float(pixels.abs().kthvalue(max(1, int(0.999 * pixels.numel()))).values) or 1.0
     stretched = _stretch(kind, pixels.reshape(1, 1, 1, -1), scale)
-    return Normalisation(kind, scale, float(stretched.mean()), float(stretched.std()) or 1.0)
+    return scale, float(stretched.mean()), float(stretched.std()) or 1.0
 
 
-def _stretch(kind: NormalisationKind, images: Images, scale: float) -> Images:
+def _of_bands(value: float | tuple[float, ...], images: Images) -> float | Float[Tensor, "C 1 1"]:
+    """Return a number, or one per band in the shape that images take."""
+    return value if isinstance(value, float) else images.new_tensor(value)[:, None, None]
+
+
+def _stretch(kind: NormalisationKind, images: Images, scale: float | Float[Tensor, "C 1 1"]) -> Images:
     stretch: dict[str, Callable[[], Tensor]] = {
         "none": lambda: images,
         "standard": lambda: images,
