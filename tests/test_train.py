@@ -129,6 +129,7 @@ WITH_A_TEST_OF_THEIR_OWN = {
 WITH_TESTS_ELSEWHERE = {  # tests/simulation/test_fresh.py, tests/models/test_lens_inverse.py, tests/tasks/
     *("fresh", "lens_recipe"),
     *("task", "detector", "normal", "estimator", "loss", "adversary", "perceptual"),
+    *("fusion", "features", "allow_truth_features", "balance"),
 }
 
 
