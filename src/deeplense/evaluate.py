@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from deeplense.metrics.intervals import Interval
     from deeplense.training.trained import TrainedModel
 
-MOST = 2000  # images of a class whose substructure is measured
+MOST = 2000  # images of a class whose substructure, or whose arcs, are measured
 
 
 @dataclass(frozen=True)
@@ -94,10 +94,14 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     folder = RunFolder(home if judged else home / f"{dataset.path.name}-{options.split}")
     calibration = _calibration(model, images, options.batch_size) if judged else _known_calibration(home)
     marks = model.task.marks_with_intervals(answers, images.targets.numpy(), calibration.get("temperature"))
+    marks |= _after_isotonic(model, answers, images, calibration)
     _write(folder, model.task.columns(answers), images, marks, options.split)
     _write_or_remove(folder.calibration, calibration if judged else {})
     _write_tables(folder.path, model.task.tables(answers, images.targets.numpy()))
-    _write_sensitivity(folder, model, answers, images)
+    if model.task.positive is None:
+        _write_sensitivity(folder, model, answers, images)
+    else:
+        _write_selection(folder, model, answers, images)
     _write_examples(folder.path, model, answers, images)
     if is_own:
         log_evaluation(run, model.config, marks, answers, images.targets.numpy())
@@ -132,6 +136,8 @@ def _dataset(asked: str | None, own: dict[str, Any]) -> tuple[Dataset, bool]:
 
 def _calibration(model: TrainedModel, images: Loader, batch_size: int) -> dict[str, Any]:
     """Return the temperature of a run, fitted on the validation split of the dataset that it is judged on."""
+    from deeplense.metrics.isotonic import fit_isotonic
+
     if not model.task.has_temperature:
         return {}
     if "validation" not in images.dataset.splits_of(model.fold):
@@ -140,16 +146,60 @@ def _calibration(model: TrainedModel, images: Loader, batch_size: int) -> dict[s
     rows = images.dataset.indices("validation", model.fold)
     rows = rows[images.dataset.targets(model.labels)[rows] >= 0]
     validation = model.loader(images.dataset, rows, images.workers)
-    temperature = model.task.temperature(model.answers(validation, batch_size), validation.targets.numpy())
-    return {} if temperature is None else {"temperature": temperature, "split": "validation", "n": len(validation)}
+    answers, targets = model.answers(validation, batch_size), validation.targets.numpy()
+    temperature = model.task.temperature(answers, targets)
+    found: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
+    if model.task.positive is not None:
+        place = model.labels.index(model.task.positive)
+        found["isotonic"] = fit_isotonic(answers[:, place], targets == place).as_dict()
+        found["prevalence"] = float((targets == place).mean())
+    return found and found | {"split": "validation", "n": len(validation)}
 
 
 def _known_calibration(home: Path) -> dict[str, Any]:
-    """Return the temperature of a run as it was fitted before; nothing where it was not."""
-    from deeplense.pages.evaluated import read_temperature
+    """Return the calibration of a run as it was fitted before; nothing where it was not."""
+    from deeplense.pages.evaluated import read_calibration
 
-    temperature = read_temperature(RunFolder(home))
-    return {} if temperature is None else {"temperature": temperature}
+    return read_calibration(RunFolder(home))
+
+
+def _after_isotonic(
+    model: TrainedModel, answers: np.ndarray, images: Loader, calibration: Mapping[str, Any]
+) -> dict[str, Interval]:
+    """Return how honest the probability of the class that is looked for is after its rising function."""
+    import numpy as np
+
+    from deeplense.metrics.isotonic import Isotonic
+    from deeplense.metrics.marks import ece_mark
+
+    if "isotonic" not in calibration or model.task.positive is None:
+        return {}
+    place = model.labels.index(model.task.positive)
+    p = Isotonic.from_mapping(calibration["isotonic"])(answers[:, place])
+    return {"ece_isotonic": ece_mark(np.stack([1 - p, p], 1), (images.targets.numpy() == place).astype(np.int64))}
+
+
+def _write_selection(folder: RunFolder, model: TrainedModel, answers: np.ndarray, images: Loader) -> None:
+    """Store which of the simulated lenses are found, by what they are like."""
+    import numpy as np
+
+    from deeplense.metrics.selection import selection_table
+    from deeplense.simulation.truth import Truth
+
+    truth, place = Truth.of(images.dataset), model.labels.index(str(model.task.positive))
+    lenses = np.flatnonzero(images.targets.numpy() == place)
+    rows: dict[str, Any] = {}
+    if truth is not None and lenses.size:
+        some = lenses[np.linspace(0, lenses.size - 1, min(MOST, lenses.size)).astype(np.int64)]
+        properties = {}
+        for name, values in truth.lenses(images.rows[some], model.crop).items():
+            properties[name] = np.full(len(images), np.nan)
+            properties[name][some] = values
+        rows = selection_table(answers[:, place], images.targets.numpy() == place, properties)
+    if rows:
+        _write_tables(folder.path, {folder.selection.stem: rows})
+    else:
+        folder.selection.unlink(missing_ok=True)
 
 
 def _write_sensitivity(folder: RunFolder, model: TrainedModel, answers: np.ndarray, images: Loader) -> None:

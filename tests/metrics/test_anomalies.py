@@ -12,18 +12,18 @@ from sklearn.metrics import average_precision_score
 from sklearn.metrics import roc_curve as sklearn_roc_curve
 
 from deeplense.core.errors import InvalidDataset, InvalidOption
-from deeplense.metrics import anomalies
+from deeplense.metrics import anomalies, thresholds
 from deeplense.metrics.anomalies import (
     anomaly_marks,
     anomaly_point_marks,
     auprc,
     conformal_p_values,
     false_discovery_q_values,
-    tpr_at_fpr,
     uniformity,
 )
 from deeplense.metrics.intervals import wilson
 from deeplense.metrics.marks import auroc_mark
+from deeplense.metrics.thresholds import tpr_at_fpr
 
 LABELS = ["no_sub", "cdm", "axion"]
 
@@ -250,7 +250,7 @@ def test_intervals_cover(images):
 
 @pytest.mark.parametrize(("trials", "rate"), [(5, 0.01), (100, 0.01), (3000, 0.001), (50_000, 0.01), (1000, 0.5)])
 def test_binomial_range_equals_scipy(trials, rate):
-    assert anomalies._binomial_range(trials, rate) == tuple(stats.binom.ppf([0.025, 0.975], trials, rate))
+    assert thresholds.binomial_range(trials, rate) == tuple(stats.binom.ppf([0.025, 0.975], trials, rate))
 
 
 def test_seed_makes_it_repeatable():

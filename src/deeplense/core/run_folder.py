@@ -65,6 +65,11 @@ class RunFolder:
         return self.path / "sensitivity.csv"
 
     @property
+    def selection(self) -> Path:
+        """Share of the simulated lenses that are found, in bins of what they are like."""
+        return self.path / "selection.csv"
+
+    @property
     def report(self) -> Path:
         """The HTML page."""
         return self.path / "report.html"

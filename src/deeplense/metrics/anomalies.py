@@ -17,11 +17,11 @@ from deeplense.metrics import ranking
 from deeplense.metrics.classification import Floats, Integers, require_every_class
 from deeplense.metrics.intervals import RESAMPLES, Interval, bootstrap, wilson
 from deeplense.metrics.marks import FEW, auroc_mark
+from deeplense.metrics.thresholds import allowed, passed, rate_ends, rungs
 
 CONTAMINATIONS = {"auprc_at_1pct": 0.01, "auprc_at_5pct": 0.05}
 ALARMS = {"tpr_at_1pct_fpr": 0.01, "tpr_at_0.1pct_fpr": 0.001}
 FALSE_ALARMS, LEVEL = "false_alarms_at_1pct", 0.01
-ROUNDING = 1e-9  # relative: 0.07 × 100 must count as 7
 SMALL = 1.18  # below it the second series of the Kolmogorov distribution converges faster
 
 
@@ -54,33 +54,8 @@ def auprc(scores: ArrayLike, positive: ArrayLike, contamination: float) -> float
         raise InvalidOption(
             f"a contamination of {contamination}", "a fraction above 0 and below 1", "name the fraction of anomalies"
         )
-    hits, alarms = _rungs(scores, positive)
+    hits, alarms = rungs(scores, positive)
     return float(_average_precision(hits / hits[-1], alarms / alarms[-1], contamination))
-
-
-def tpr_at_fpr(scores: ArrayLike, positive: ArrayLike, fpr: float) -> float:
-    """Return the largest true positive rate at a false positive rate of at most `fpr`.
-
-    Nothing is interpolated, images of equal score pass together: a threshold in the sample does what is said here.
-
-    Parameters
-    ----------
-    scores
-        [N] higher means more likely positive.
-    positive
-        [N] truth, boolean or 0/1.
-    fpr
-        Largest fraction of the negatives that may pass, 0 to 1.
-
-    Raises
-    ------
-    InvalidOption, InvalidDataset
-        See `ranking.placements`; a rate that is none.
-    """
-    if not 0 <= fpr <= 1:
-        raise InvalidOption(f"a false positive rate of {fpr}", "a fraction from 0 to 1", "name a rate such as 0.01")
-    hits, alarms = _rungs(scores, positive)
-    return _passed(hits, alarms, _allowed(alarms, fpr))
 
 
 def conformal_p_values(scores: ArrayLike, calibration: ArrayLike) -> NDArray[np.float64]:
@@ -197,10 +172,10 @@ def anomaly_point_marks(
     marks = {"auroc": ranking.auroc(values, ~inside)}
     for name, members in _against(truth, inside, labels).items():
         marks[name] = ranking.auroc(values[members], ~inside[members])
-    hits, alarms = _rungs(values, ~inside)
+    hits, alarms = rungs(values, ~inside)
     recall, false = hits / hits[-1], alarms / alarms[-1]
     marks |= {name: float(_average_precision(recall, false, pi)) for name, pi in CONTAMINATIONS.items()}
-    marks |= {name: _passed(hits, alarms, _allowed(alarms, rate)) for name, rate in ALARMS.items()}
+    marks |= {name: passed(hits, alarms, allowed(alarms, rate)) for name, rate in ALARMS.items()}
     if p_values is not None:
         marks[FALSE_ALARMS] = float((_of_each(p_values, inside)[inside] <= LEVEL).mean())
     return marks
@@ -267,28 +242,17 @@ def anomaly_marks(
     """
     values, truth, inside = _checked(scores, targets, labels, normal)
     points, images = anomaly_point_marks(values, truth, labels, normal, p_values), len(truth)
-    hits, alarms = _rungs(values, ~inside)
+    hits, alarms = rungs(values, ~inside)
     marks = {"auroc": auroc_mark(values, ~inside, seed, resamples)}
     for name, members in _against(truth, inside, labels).items():
         marks[name] = auroc_mark(values[members], ~inside[members], seed, resamples)
     ends = _area_ends(hits, alarms, seed, resamples)
-    ends |= {name: _rate_ends(hits, alarms, rate) for name, rate in ALARMS.items()}
+    ends |= {name: rate_ends(hits, alarms, rate) for name, rate in ALARMS.items()}
     marks |= {name: Interval(points[name], *both, images) for name, both in ends.items()}
     if p_values is not None:
         share, normals = points[FALSE_ALARMS], int(alarms[-1])
         marks[FALSE_ALARMS] = Interval(share, *wilson(share, normals), normals)
     return marks
-
-
-def _rungs(scores: ArrayLike, positive: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return [S] positives and [S] negatives with at least each of the S distinct scores, from the highest down."""
-    values, truth = np.asarray(scores), np.asarray(positive).astype(bool)
-    ranking.placements(values, truth)  # refuses what cannot be ranked
-    order = np.argsort(-values, kind="stable")
-    ranked = values[order]
-    last = np.flatnonzero(np.append(ranked[1:] != ranked[:-1], True))
-    hits = np.cumsum(truth[order])[last]
-    return hits.astype(np.float64), (last + 1 - hits).astype(np.float64)
 
 
 def _average_precision(recall: Floats, false: Floats, contamination: float) -> NDArray[np.float64]:
@@ -325,36 +289,6 @@ def _area_ends(hits: Floats, alarms: Floats, seed: int, resamples: int) -> dict[
             low, high = min(low, least), max(high, most)
         ends[name] = min(low, value), max(high, value)
     return ends
-
-
-def _allowed(alarms: Floats, rate: float) -> int:
-    """Return how many of the negatives may pass at a false positive rate."""
-    return math.floor(rate * float(alarms[-1]) * (1 + ROUNDING))
-
-
-def _passed(hits: Floats, alarms: Floats, allowed: int) -> float:
-    """Return the fraction of the positives that pass where so many negatives may; none where that is negative."""
-    rung = int(np.searchsorted(alarms, allowed, "right")) - 1
-    return float(hits[rung] / hits[-1]) if rung >= 0 else 0.0
-
-
-def _rate_ends(hits: Floats, alarms: Floats, rate: float) -> tuple[float, float]:
-    value = _passed(hits, alarms, _allowed(alarms, rate))
-    few, many = _binomial_range(int(alarms[-1]), rate)
-    # `few` normal images at or above the threshold: it may be as high as the last of them.
-    lower, upper = _passed(hits, alarms, few - 1), _passed(hits, alarms, many)
-    low, high = wilson(value, int(hits[-1]))
-    down, up = math.hypot(value - low, max(0.0, value - lower)), math.hypot(high - value, max(0.0, upper - value))
-    return max(0.0, value - down), min(1.0, value + up)
-
-
-def _binomial_range(trials: int, rate: float) -> tuple[int, int]:
-    """Return the smallest numbers of successes that at least 2.5 % and at least 97.5 % of all samples do not exceed."""
-    number = np.arange(1, trials + 1)
-    steps = np.log((trials - number + 1) / number) + math.log(rate) - math.log1p(-rate)
-    below = np.cumsum(np.exp(trials * math.log1p(-rate) + np.concatenate([[0.0], np.cumsum(steps)])))
-    few, many = (min(trials, int(np.searchsorted(below, level))) for level in (0.025, 0.975))
-    return few, many
 
 
 def _kolmogorov_tail(x: float) -> float:

@@ -30,6 +30,7 @@ from deeplense.sky.mass import Points
 from deeplense.sky.substructure import Parameters
 
 STRENGTHS = ("substructure_snr", "subhalo_mass", "axion_mass")
+LENSING = ("theta_E", "source_magnitude", "arc_snr")
 DUST = 1e-5  # of the brightest pixel
 SUBSAMPLES = 4  # per pixel and axis, where a profile is averaged over pixels
 Map = Float[Tensor, "B 1 H W"]
@@ -102,6 +103,23 @@ class Truth:
                     columns["subhalo_mass"][group.places] = np.nansum(masses, axis=1)
                 if (axion := group.parameters.get("axion_mass")) is not None:
                     columns["axion_mass"][group.places] = axion
+                advance(len(group.places))
+        return columns
+
+    def lenses(self, rows: Int64[np.ndarray, " N"], crop: int | None = None) -> dict[str, Column]:
+        """Return what makes a lens easy to find, [N] each, NaN where it is not known.
+
+        `theta_E` [arcsec]; `source_magnitude`, as it would be without the lens; `arc_snr`, the signal-to-noise ratio of
+        the lensed source in the (cropped) image, all else known.
+        """
+        columns = {name: np.full(len(rows), np.nan) for name in LENSING}
+        with progress("measuring the arcs", len(rows)) as advance:
+            for group in self.known(rows):
+                signal = _cropped(source_signal(self.recipe, group.label, group.parameters), crop)
+                columns["arc_snr"][group.places] = torch.sqrt((signal.double() ** 2).sum((1, 2, 3))).numpy()
+                for name, key in (("theta_E", "lens_theta_E"), ("source_magnitude", "source_magnitude")):
+                    if (values := group.parameters.get(key)) is not None:
+                        columns[name][group.places] = values
                 advance(len(group.places))
         return columns
 
@@ -197,6 +215,24 @@ def substructure_signal(recipe: Recipe, label: str, parameters: Parameters) -> I
     if recipe.observation.noise == "none":
         return torch.full_like(lumpy, math.nan)
     return (lumpy - even) / torch.sqrt(variance)
+
+
+def source_signal(recipe: Recipe, label: str, parameters: Parameters) -> Images:
+    """Return how far the lensed source moves each pixel, in standard deviations of its noise; NaN without noise.
+
+    Parameters
+    ----------
+    recipe, label
+        The class.
+    parameters
+        As drawn, B images.
+    """
+    without = replace(recipe, classes=recipe.classes | {label: recipe.classes[label] | {"lensed": False}})
+    rates = [expected_images(some, label, parameters) for some in (recipe, without)]
+    (lensed, variance), (alone, _) = (moments(recipe, rate, parameters) for rate in rates)
+    if recipe.observation.noise == "none":
+        return torch.full_like(lensed, math.nan)
+    return (lensed - alone) / torch.sqrt(variance)
 
 
 def _binned(points: Points, side: int, pixel_scale: float) -> Map:

@@ -151,6 +151,43 @@ class Anomalies(Kind):
         return self._curves(rows, f"ROC, each class against {rows[0].data.normal}{mean}", "AUROC [95 % interval]")
 
 
+class Lenses(Kind):
+    """Lenses are found among what looks like them."""
+
+    name = "lenses"
+    terminal: ClassVar[Mapping[str, str]] = {"auroc_lens": "AUROC [95 %]", "tpr10": "TPR10"}
+    always = ("auroc_lens",)
+
+    def detail(self, row: Row) -> str:
+        """Return what a method reads, and how often it was run."""
+        return ", ".join(filter(None, (row.settings["reads"], super().detail(row))))
+
+    def settings(self, options: TrainOptions) -> dict[str, str]:
+        """Return what a method reads."""
+        if (options.model_name or "").startswith("catalogue_"):
+            return {"reads": "catalogue"}
+        return {"reads": "image" if options.fusion in (None, "none") else "image and catalogue"}
+
+    def group(self, options: TrainOptions) -> str:
+        """Return that all rows are compared, whatever they read."""
+        return ""
+
+    def columns(self, rows: Sequence[Row]) -> dict[str, Column]:
+        """Return the area under the ROC curve, what is found at few false positives, and the calibration."""
+        return {
+            "auroc_lens": Column("AUROC"),
+            "tpr0": Column("TPR0"),
+            "tpr10": Column("TPR10"),
+            "completeness_at_1pct_fpr": Column("TPR at 1 % FPR"),
+            "completeness_at_0.1pct_fpr": Column("TPR at 0.1 % FPR"),
+            "ece_scaled": Column("ECE, calibrated", "smallest"),
+        }
+
+    def charts(self, rows: Sequence[Row]) -> list[Chart]:
+        """Return the ROC curves of lenses."""
+        return self._curves(rows, "ROC of lenses", "AUROC [95 % interval]")
+
+
 class Pairs(Kind):
     """Fine images are made of coarse ones: the observed ones, or those without noise."""
 
@@ -214,7 +251,7 @@ class Pairs(Kind):
         return charts
 
 
-KINDS: dict[str, Kind] = {kind.name: kind for kind in (Anomalies(), Kind(), Pairs())}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (Anomalies(), Kind(), Lenses(), Pairs())}
 
 
 def kind_of(task: str, normal: str | None) -> Kind | None:

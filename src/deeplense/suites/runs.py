@@ -169,6 +169,16 @@ TASKS = {
         epochs=_passes,
         category=lambda method: str(getattr(_detector(method), "category", "normal")),
     ),
+    "find_lenses": Asked(
+        table="lenses",
+        against_normal=None,
+        read=_classifier,
+        by_steps=True,
+        source=None,
+        parameters=_of_network,
+        epochs=_all_epochs,
+        category=lambda method: "labelled",
+    ),
     "super_resolve": Asked(
         table="pairs",
         against_normal=None,

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
+import numpy as np
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from deeplense.core.errors import InvalidDataset
 from deeplense.data.loader import Batch
+from deeplense.metrics.intervals import Interval
+from deeplense.metrics.survey import purity_table, survey_marks
 from deeplense.tasks.classify import Classify
-from deeplense.tasks.task import TASKS
+from deeplense.tasks.task import TASKS, Example
 
 LENS = "lens"
+N_TOP = 6  # images at the top of the ranking, and as many of the worst mistakes of either kind
 FOCUS = 2.0  # the exponent γ of the focal loss: Lin et al. 2017
 
 
@@ -37,6 +41,9 @@ class FindLenses(Classify):
     InvalidDataset
         When the classes are others.
     """
+
+    primary_metric = "auroc_lens"
+    positive: ClassVar[str | None] = LENS
 
     def __init__(self, labels: Sequence[str], loss: str = "bce", class_weights: Sequence[float] | None = None) -> None:
         super().__init__(labels)
@@ -69,3 +76,37 @@ class FindLenses(Classify):
             entropy = (1 - torch.exp(-entropy)) ** FOCUS * entropy
         weights = torch.tensor(self.class_weights, device=entropy.device)
         return entropy * weights[batch.target]
+
+    def marks_with_intervals(
+        self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"], temperature: float | None = None
+    ) -> dict[str, Interval]:
+        """Return the marks of a classifier, and how many lenses are found where few other images may pass."""
+        found = super().marks_with_intervals(answers, targets, temperature)
+        alike = {name for name in found if name.startswith("auroc_")} - {f"auroc_{LENS}"}  # all the same of two classes
+        return {name: mark for name, mark in found.items() if name not in alike} | survey_marks(
+            answers[:, self.lens], targets == self.lens
+        )
+
+    def tables(
+        self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]
+    ) -> dict[str, dict[str, Sequence[Any] | np.ndarray]]:
+        """Return the ROC curve, and completeness and purity where lenses are rare."""
+        purity: dict[str, Sequence[Any] | np.ndarray] = dict(
+            purity_table(answers[:, self.lens], targets == self.lens).items()
+        )
+        return super().tables(answers, targets) | {"purity": purity}
+
+    def examples(self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"]) -> list[Example]:
+        """Return the images at the top of the ranking, and the mistakes that it is surest of, either kind."""
+        score, is_lens = answers[:, self.lens], targets == self.lens
+        order = np.argsort(-score, kind="stable")
+        groups = {
+            "top of the ranking": order,
+            "not a lens, ranked high": order[~is_lens[order]],
+            "a lens, ranked low": order[::-1][is_lens[order[::-1]]],
+        }
+        return [
+            Example(int(k), {"group": name, "rank": int(rank_of), "p_lens": float(score[k])})
+            for name, places in groups.items()
+            for k, rank_of in ((k, np.flatnonzero(order == k)[0] + 1) for k in places[:N_TOP])
+        ]

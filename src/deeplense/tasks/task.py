@@ -43,6 +43,9 @@ class Task(ABC):
         What the images worth showing are called: the stem of their files.
     has_temperature
         Whether answers are probabilities that a temperature, fitted on validation, makes honest.
+    positive
+        The class whose probability is also calibrated by a rising function, and whose completeness is told by what its
+        images are like; None where no class is asked for.
     needs_labels
         Whether an image can be judged only when its class is known.
     pairs
@@ -52,6 +55,7 @@ class Task(ABC):
     primary_metric: str
     examples_name: ClassVar[str]
     has_temperature: ClassVar[bool] = False
+    positive: ClassVar[str | None] = None
     needs_labels: ClassVar[bool] = True
     pairs: ClassVar[bool] = False
 
