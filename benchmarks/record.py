@@ -40,11 +40,12 @@ def rows_of(run: RunFolder) -> list[dict[str, str]]:
 
 
 def readme_table(rows: list[dict[str, str]]) -> str:
-    """Return the README's tables: one line per run, of classifiers, detectors and upscalers, with 95 % intervals."""
+    """Return the README's tables, by what was asked: one line per run, with 95 % intervals."""
     marks: dict[str, dict[str, dict[str, str]]] = {}
     for row in rows:
         marks.setdefault(row["run"], {})[row["mark"]] = row
-    classifiers = [_classifier(found) for found in marks.values() if "accuracy" in found]
+    classifiers = [_classifier(found) for found in marks.values() if "auroc_macro" in found]
+    finders = [_finder(found) for found in marks.values() if "tpr10" in found]
     detectors = [_detector(found) for found in marks.values() if "auroc" in found]
     upscalers = [_upscaler(found) for found in marks.values() if "psnr" in found]
     lines = _lines(
@@ -55,6 +56,19 @@ def readme_table(rows: list[dict[str, str]]) -> str:
         lines += ["", "Detectors of anomalies, fitted to images without substructure alone:", ""]
         lines += _lines(
             ("dataset", "detector", "normal images", "AUROC", "TPR at 1 % FPR", "test images", "command"), detectors
+        )
+    if finders:
+        lines += [
+            "",
+            "Lens finding; TPR10: found with fewer than ten false positives in 100,000 images, in proportion:",
+            "",
+        ]
+        lines += _lines(
+            (
+                *("dataset", "model", "training images, epochs, seconds", "AUROC", "TPR at 1 % FPR", "TPR10"),
+                *("ECE, calibrated", "test images", "command"),
+            ),
+            finders,
         )
     if upscalers:
         lines += ["", "Super-resolution, 75 × 75 pixels to 150 × 150; PSNR in dB, of images from 0 to 1:", ""]
@@ -93,6 +107,12 @@ def _classifier(marks: dict[str, dict[str, str]]) -> list[str]:
         f"{int(row['n']):,}",
         f"`{row['command']}`",
     ]
+
+
+def _finder(marks: dict[str, dict[str, str]]) -> list[str]:
+    row = marks["auroc_lens"]
+    names = ("auroc_lens", "completeness_at_1pct_fpr", "tpr10", "ece_scaled")
+    return [*_network(row), *(_interval(marks[name]) for name in names), f"{int(row['n']):,}", f"`{row['command']}`"]
 
 
 def _detector(marks: dict[str, dict[str, str]]) -> list[str]:

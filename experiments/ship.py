@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import deeplense
 from deeplense.core.run_folder import SHIPPED, RunFolder, find_run
+from deeplense.pages.evaluated import read_calibration
 
 CARD = """\
 # {name}@deeplense
@@ -48,6 +49,8 @@ def ship(run: RunFolder, name: str) -> Path:
     shutil.copytree(shipped.path, judged.path)
     deeplense.evaluate(run_id=str(judged.path))
     shutil.move(judged.path / "metrics.json", shipped.path)
+    if "isotonic" in read_calibration(judged):  # candidates are given calibrated probabilities
+        shutil.move(judged.calibration, shipped.path)
     shutil.rmtree(judged.path)
     config["dataset"]["path"] = config["dataset"]["name"]
     shipped.write_config(config)
