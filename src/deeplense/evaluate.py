@@ -92,7 +92,7 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     home = RUNS / options.run_id if run.path.parent == SHIPPED else run.path  # the package itself stays as it is
     judged = is_own and options.split == "test"
     folder = RunFolder(home if judged else home / f"{dataset.path.name}-{options.split}")
-    calibration = _calibration(model, images, options.batch_size) if judged else _known_calibration(home)
+    calibration = _calibration(model, images, options.batch_size) if judged else _known_calibration(home, run)
     marks = model.task.marks_with_intervals(answers, images.targets.numpy(), calibration.get("temperature"))
     marks |= _after_isotonic(model, answers, images, calibration)
     _write(folder, model.task.columns(answers), images, marks, options.split)
@@ -156,11 +156,11 @@ def _calibration(model: TrainedModel, images: Loader, batch_size: int) -> dict[s
     return found and found | {"split": "validation", "n": len(validation)}
 
 
-def _known_calibration(home: Path) -> dict[str, Any]:
-    """Return the calibration of a run as it was fitted before; nothing where it was not."""
+def _known_calibration(home: Path, run: RunFolder) -> dict[str, Any]:
+    """Return the calibration of a run as it was fitted before, or came with the package; nothing where it was not."""
     from deeplense.pages.evaluated import read_calibration
 
-    return read_calibration(RunFolder(home))
+    return read_calibration(RunFolder(home)) or read_calibration(run)
 
 
 def _after_isotonic(
