@@ -109,11 +109,18 @@ def test_coverage_is_that_of_what_was_asked_for() -> None:
     assert marks(task("truth"), answer(truth), batch)["coverage_68"] == 1
 
 
+def test_the_pattern_of_a_grid_is_told() -> None:
+    truth = smooth(side=64)
+    clean = marks(task(), answer(truth), batch_of(truth))["checkerboard"]
+    chess = truth + 0.002 * (-1.0) ** (torch.arange(64)[:, None] + torch.arange(64))
+    assert clean == pytest.approx(1) and marks(task(), answer(chess), batch_of(truth))["checkerboard"] > 3
+
+
 def test_without_truth_its_marks_are_left_out() -> None:
     batch = batch_of(smooth())
     unknown = Batch(batch.image, batch.target, batch.index, batch.fine)
     found = marks(task("fidelity", noise=None), answer(smooth()), unknown)
-    assert found.keys() == {"mse", "mae", "psnr", "ssim", "coverage_68", "coverage_95"}
+    assert found.keys() == {"mse", "mae", "psnr", "ssim", "coverage_68", "coverage_95", "checkerboard"}
     with pytest.raises(InvalidDataset, match="noise-free"):
         task("truth").loss(answer(smooth()), unknown)
 

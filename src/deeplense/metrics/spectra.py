@@ -13,6 +13,7 @@ from deeplense.metrics.image import Images, PerImage, exact, precision
 
 NYQUIST = 0.5  # cycles per pixel
 ROUNDING = 1e-9
+LEAST_PERIODS = 8  # of a grid, along either side of an image that is searched for it
 NEAR, INNER, OUTER = 1 / 16, 1 / 4, 3 / 8  # of the distance between two frequencies of a grid
 FAINT = 1e-3  # of the mean power: less is no artefact that anyone sees
 
@@ -85,7 +86,7 @@ def checkerboard(images: Images, factor: int) -> PerImage:
     Odena, Dumoulin & Olah 2016, Distill, doi:10.23915/distill.00003: where such patterns come from. The score is ours.
     """
     height, width = images.shape[2:]
-    if factor < 2 or height % factor or width % factor or min(height, width) < 8 * factor:
+    if factor < 2 or height % factor or width % factor or min(height, width) < LEAST_PERIODS * factor:
         raise InvalidOption(
             f"images of {height} × {width} pixels for a factor of {factor}",
             "a factor of 2 or more, and sides that are multiples of it, at least 8 of them",

@@ -26,6 +26,7 @@ HEADS = {  # of the table: what is above → mark → what is above it alone
     "PSNR [dB]": {"psnr": "observed", "floor": "noise floor", "gap": "below it", "psnr_truth": "truth"},
     "SSIM": {"ssim": "observed", "ssim_truth": "truth"},
     "": {"flux_error": "flux error [%]", "centroid_offset": "centroid [pixels]", "chi2": "χ² per pixel"},
+    " ": {"checkerboard": "grid power"},
     "coverage [%]": {"coverage_68": "± σ", "coverage_95": "± 2 σ"},
 }
 NAMES = {
@@ -39,6 +40,7 @@ NAMES = {
     "centroid_offset": "centroid [pixels]",
     "chi2": "χ² per coarse pixel",
     "coverage_68": "within ± σ [%]",
+    "checkerboard": "power at the coarse grid, relative to what was asked for",
 }
 PERCENT = ("flux_error", "coverage_68", "coverage_95")
 NOMINAL = {"coverage_68": 100 * nominal_coverage(1), "coverage_95": 100 * nominal_coverage(2)}

@@ -17,6 +17,7 @@ from deeplense.metrics.image import centroid_offset, flux_error, mae, mse, psnr_
 from deeplense.metrics.intervals import Interval, mean_interval
 from deeplense.metrics.noise_law import NoiseLaw
 from deeplense.metrics.resolution import coverage, noise_floor, redegradation_chi_square
+from deeplense.metrics.spectra import LEAST_PERIODS, checkerboard
 from deeplense.tasks.task import TASKS, Example, LearntTask
 from deeplense.upscalers.resolver import SuperResolver
 from deeplense.upscalers.upscaler import UPSCALERS, Fine
@@ -28,7 +29,7 @@ SIGMAS = {1: 68, 2: 95}  # half-widths of intervals, and how many per cent of no
 UNKNOWN = 1e-4  # variance of the noise, in squared ranges, where it is not known
 OBSERVED = ("mse", "mae", "psnr", "ssim")  # against the observed fine image
 TRUE = ("mse_truth", "psnr_truth", "ssim_truth", "floor", "gap", "flux_error", "aperture_flux_error", "centroid_offset")
-OTHER = ("chi2", "coverage_68", "coverage_95")
+OTHER = ("chi2", "coverage_68", "coverage_95", "checkerboard")
 COLUMNS = OBSERVED + TRUE + OTHER
 
 
@@ -185,7 +186,9 @@ class SuperResolve(LearntTask):
             found["centroid_offset"] = centroid_offset(estimate, batch.truth)
         if self.noise is not None and self.is_known:
             found["chi2"] = self.chi2(estimate, batch.image)
-        wanted = batch.truth if self.estimator == "truth" else batch.fine
+        wanted, factor = batch.truth if self.estimator == "truth" else batch.fine, self.degradation.factor
+        if wanted is not None and min(wanted.shape[2:]) >= LEAST_PERIODS * factor:
+            found["checkerboard"] = checkerboard(estimate, factor) / checkerboard(wanted, factor)
         if wanted is not None:
             found |= {f"coverage_{percent}": coverage(estimate, wanted, sigma, k) for k, percent in SIGMAS.items()}
         return found
