@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import deeplense
 from deeplense.core.run_folder import SHIPPED, RunFolder, find_run
-from deeplense.pages.evaluated import read_calibration
+from deeplense.metrics.calibrated import read_calibration
 
 CARD = """\
 # {name}@deeplense

@@ -158,7 +158,7 @@ def _calibration(model: TrainedModel, images: Loader, batch_size: int) -> dict[s
 
 def _known_calibration(home: Path, run: RunFolder) -> dict[str, Any]:
     """Return the calibration of a run as it was fitted before, or came with the package; nothing where it was not."""
-    from deeplense.pages.evaluated import read_calibration
+    from deeplense.metrics.calibrated import read_calibration
 
     return read_calibration(RunFolder(home)) or read_calibration(run)
 

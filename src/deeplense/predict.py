@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from deeplense.core.config import Config, Count
+from deeplense.core.config import Bounds, Config, Count, Positive
 from deeplense.core.console import note, progress
 from deeplense.core.errors import DeepLenseError, InvalidOption, MissingFile
 from deeplense.core.files import atomic
@@ -16,6 +16,15 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from deeplense.core.run_folder import RunFolder
+    from deeplense.data.readers.stamps import Stamps
+
+
+MEANT_FOR = {  # options that mean something to some kinds of input only
+    "maps": ("images",),
+    **dict.fromkeys(("flux_convention", "rescale", "figures"), ("images to super-resolve",)),
+    **dict.fromkeys(("images", "committee", "prevalence", "own_stretch"), ("a catalogue",)),
+    **dict.fromkeys(("known_lenses", "match_radius", "mosaic", "top"), ("a catalogue",)),
+}
 
 
 class UnreadableImages(DeepLenseError):
@@ -35,10 +44,12 @@ class PredictOptions(Config):
     run_id
         Id or folder of the run.
     files
-        Images (.npy, .png, .jpg; to super-resolve .fits, .fits.gz, .npy), or folders that are searched for them.
+        Images (.npy, .png, .jpg; to super-resolve .fits, .fits.gz, .npy), or folders that are searched for them. To
+        find lenses also one catalogue, a table (.csv, .parquet, .ecsv, .vot, .fits) with a stamp for each row.
     out
-        Table to write, .csv or .parquet; by default predictions.csv. To super-resolve: a file for one file, or a
-        folder, by default super_resolved; the table predictions.csv lies in it or beside the file.
+        Table to write, .csv or .parquet; by default predictions.csv. Of a catalogue also .fits or .vot; by default
+        candidates.csv. To super-resolve: a file for one file, or a folder, by default super_resolved; the table
+        predictions.csv lies in it or beside the file.
     maps
         Folder for a map of where each image is strange, NAME.fits and NAME.png; of detectors that can say.
     flux_convention
@@ -48,6 +59,23 @@ class PredictOptions(Config):
         Before super-resolution, bring each image linearly to the smallest and largest pixel of training images, and
         the answer back (min_max), or take it as it is (none). By default min_max if the run has learnt images scaled
         to [0, 1] and this image is not like them.
+    images
+        Of a catalogue: the folder of its stamps, where that is not its own.
+    committee
+        Of a catalogue: other runs that are asked, too; the probability is the mean of all, each calibrated by itself.
+    prevalence
+        Of a catalogue: the share of lenses in the survey, for which probabilities are given; by default as in training.
+    own_stretch
+        Of a catalogue: fit the stretch of pixel values to these stamps, which are of another unit or noise than those
+        of training. Nothing is unlike then.
+    known_lenses
+        Of a catalogue: lenses that are known, a table with positions, or lenscat (the package of that name).
+    match_radius
+        With --known-lenses, the largest separation [arcsec].
+    mosaic
+        Of a catalogue: HTML page to write, with the images at the top of the ranking.
+    top
+        With --mosaic, how many.
     figures
         Folder for a picture of each super-resolved image beside the coarse one and bicubic interpolation, NAME.png.
     batch_size
@@ -63,6 +91,14 @@ class PredictOptions(Config):
     maps: Path | None = None
     flux_convention: Literal["surface_brightness", "flux"] | None = None
     rescale: Literal["none", "min_max"] | None = None
+    images: Path | None = None
+    committee: tuple[str, ...] = ()
+    prevalence: Annotated[float | None, Bounds(1e-9, 1 - 1e-9)] = None
+    own_stretch: bool = False
+    known_lenses: str | None = None
+    match_radius: Positive = 1.0
+    mosaic: Path | None = None
+    top: Count = 100
     figures: Path | None = None
     batch_size: Count = 256
     device: Literal["best", "cuda", "mps", "cpu"] = "best"
@@ -75,6 +111,9 @@ def predict(options: PredictOptions | None = None, /, **fields: Any) -> Path:
     p-value and q-value, the false discovery rate among these images at which each would be a discovery.
     An image that cannot be read gets a row that says why, and does not stop the others. An image that is unlike those
     of training is told of in the column `unlike`: a network answers it just as surely.
+
+    Of a catalogue the table is ranked, the likeliest lens first: id and position, the calibrated probability and the
+    prevalence that it is for, the score of the run, known lenses nearby, masked pixels.
 
     A run of super-resolution answers with files of finer images, their σ and masks, and the table says of each χ² per
     pixel of what it is made coarse again, the ratio of fluxes, and how many pixels were masked.
@@ -97,20 +136,33 @@ def predict(options: PredictOptions | None = None, /, **fields: Any) -> Path:
     from deeplense.training.trained import locate_run
 
     run = locate_run(options.run_id)
-    resolves = run.config().get("task") == "super_resolve"
-    _check_options(options, resolves)
-    return _super_resolve(options, run) if resolves else _answer(options, run)
+    if run.config().get("task") == "super_resolve":
+        what, answer = "images to super-resolve", _super_resolve
+    elif _is_catalogue(options):
+        what, answer = "a catalogue", _find
+    else:
+        what, answer = "images", _answer
+    _check_options(options, what)
+    return answer(options, run)
 
 
-def _check_options(options: PredictOptions, resolves: bool) -> None:
-    """Refuse options that mean nothing to the run."""
-    odd = ("maps",) if resolves else ("flux_convention", "rescale", "figures")
-    for name in odd:
-        if getattr(options, name) is not None:
-            which = "which super-resolves" if resolves else "which does not super-resolve"
+def _is_catalogue(options: PredictOptions) -> bool:
+    """Return whether one table is named, with its stamps."""
+    from deeplense.data.tables import FITS_TABLES, TABLES
+
+    suffix = options.files[0].suffix.lower() if len(options.files) == 1 else ""
+    # a FITS file may be an image: with a folder of stamps it is a table
+    return suffix in TABLES and (suffix not in FITS_TABLES or options.images is not None)
+
+
+def _check_options(options: PredictOptions, what: str) -> None:
+    """Refuse options that mean nothing to what is asked for."""
+    for field in fields(options):
+        kinds = MEANT_FOR.get(field.name)
+        if kinds is not None and what not in kinds and getattr(options, field.name) != field.default:
             raise InvalidOption(
-                f"--{name.replace('_', '-')} with the run {options.run_id}, {which}",
-                "options that it has a use for",
+                f"--{field.name.replace('_', '-')} with {what} and the run {options.run_id}",
+                f"{' or '.join(kinds)}",
                 "leave it out",
             )
 
@@ -172,6 +224,52 @@ def _answer(options: PredictOptions, run: RunFolder) -> Path:
     note(f"{len(files):,} rows are in {out}")
     _tell(out, whole["unlike"].to_pylist(), whole["error"].to_pylist())
     return out
+
+
+def _find(options: PredictOptions, run: RunFolder) -> Path:
+    """Write the ranked table of a catalogue's objects, and the page of its top; return the table's path."""
+    from deeplense.data.readers.stamps import Stamps
+    from deeplense.data.tables import WRITTEN, write_table
+    from deeplense.training.candidates import Finder, facts_of, rank_candidates
+    from deeplense.training.known_lenses import mark_known
+    from deeplense.training.trained import TrainedModel, locate_run
+
+    out = options.out or Path("candidates.csv")
+    if out.suffix.lower() not in WRITTEN:
+        raise InvalidOption(f"--out {out}", f"a name that ends in {', '.join(WRITTEN)}", "change --out")
+    runs = [run, *map(locate_run, options.committee)]
+    finders = [Finder.of(TrainedModel.load(one, options.device)) for one in runs]
+    survey = Stamps(options.files[0], images=options.images)
+    for sentence in survey.problems:
+        note(sentence)
+    if options.own_stretch:
+        finders = [finder.stretched_to(survey) for finder in finders]
+    with progress("looking for lenses", len(survey)) as advance:
+        table = rank_candidates(finders, survey, options.prevalence, options.batch_size, advance)
+    if options.known_lenses is not None:
+        table = mark_known(table, options.known_lenses, options.match_radius)
+    write_table(table, out, facts_of(finders, options.prevalence))
+    if options.mosaic is not None:
+        _write_mosaic(options, table, survey)
+    note(f"{table.num_rows:,} rows are in {out}")
+    if "truth_features_used" in table.column_names:
+        note("columns that no survey can measure were read: these ranks mean nothing for real objects")
+    _tell(out, table["unlike"].to_pylist(), table["error"].to_pylist())
+    return out
+
+
+def _write_mosaic(options: PredictOptions, table: pa.Table, survey: Stamps) -> None:
+    """Write the page of the images at the top of the ranking."""
+    from deeplense.pages.mosaic import render
+
+    assert options.mosaic is not None  # asked for by those who know
+    ranked = table.filter(table["rank"].is_valid()).slice(0, options.top)
+    row_of = {survey.ids[row]: place for place, row in enumerate(survey.rows)}
+    images = [survey.images([row_of[str(name)]])[0] for name in ranked["id"].to_pylist()]
+    page = render(options.run_id, str(options.files[0]), ranked.to_pylist(), images, table.num_rows)
+    with atomic(options.mosaic) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    note(f"the first {len(images):,} are shown in {options.mosaic}")
 
 
 def _tell(out: Path, unlike: Sequence[str | None], errors: Sequence[str | None]) -> None:

@@ -121,6 +121,16 @@ def _detectors(runs: Sequence[RunFolder], attribution: bool) -> str:
     return render([section(read_detector_run(folder), f"run-{place}") for place, folder in enumerate(runs, 1)])
 
 
+def _finders(runs: Sequence[RunFolder], attribution: bool) -> str:
+    """Return the page of finders of lenses."""
+    if attribution:
+        raise _unexplained(runs[0], "a finder of lenses", "which lenses are found, and which images it ranks highest")
+    from deeplense.pages.found import read_finder_run
+    from deeplense.pages.lenses import render
+
+    return render([read_finder_run(folder) for folder in runs])
+
+
 def _upscalers(runs: Sequence[RunFolder], attribution: bool) -> str:
     """Return the page of super-resolution."""
     if attribution:
@@ -142,6 +152,7 @@ def _unexplained(run: RunFolder, what: str, shown: str) -> InvalidOption:
 PAGES: dict[str, Callable[[Sequence[RunFolder], bool], str]] = {
     "classify": _classifiers,
     "detect_anomalies": _detectors,
+    "find_lenses": _finders,
     "super_resolve": _upscalers,
 }
 

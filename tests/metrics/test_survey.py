@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -77,6 +80,19 @@ def test_purity_is_bayes_rule() -> None:
         purity_table(scores, positive, [0.0])
 
 
+@pytest.mark.parametrize("separation", [0.0, 2.0, 40.0])
+def test_purity_is_told_at_every_small_number_of_false_positives(separation: float) -> None:
+    scores, positive = drawn(3000, 2000, separation=separation)
+    table = purity_table(scores, positive, (1e-3,))
+    assert len(table["purity"]) <= 200 and (np.diff(table["threshold"]) < 0).all()
+    assert np.diff(table["completeness"], prepend=0).max() < 0.02 and table["completeness"][-1] == 1
+    others = np.sort(scores[~positive])[::-1]
+    for few in (1, 2, 5, 20):
+        best = (scores[positive] > others[few]).mean()  # what is found where so many others pass
+        told = table["completeness"][table["false_positive_rate"] <= few / 2000 + 1e-12]
+        assert told.max(initial=0) == pytest.approx(best)
+
+
 @given(st.floats(0.01, 0.99), st.floats(0.01, 0.99), st.floats(0.001, 0.999))
 def test_prior_shift_is_undone_by_the_way_back(trained: float, survey: float, p: float) -> None:
     there = shifted_prior([p], trained, survey)
@@ -98,6 +114,30 @@ def test_difference_of_areas_is_paired() -> None:
     assert wide.std() < (found.high - found.low) / (2 * 1.96) < 4 * wide.std()
 
 
+def test_perfect_rankings_may_still_differ() -> None:
+    scores, positive = drawn(50, 60, separation=40.0)
+    other = np.random.default_rng(5).permutation(50).tolist() + [-1] * 60
+    mark = auroc_difference(scores, other, positive)
+    assert mark.value == 0 and mark.high == -mark.low == pytest.approx(1 - 50 / (50 + 1.96**2), abs=1e-4)
+    same = auroc_difference(scores, 2 * scores, positive)
+    assert (same.low, same.value, same.high) == (0, 0, 0)
+
+
+def test_the_difference_scatters_as_its_interval_says() -> None:
+    inside, wide = 0, []
+    for seed in range(200):
+        generator = np.random.default_rng([seed, 7])
+        positive = np.arange(300) % 3 == 0
+        shared = generator.normal(1.5 * positive)
+        first, second = (shared + generator.normal(size=300) * sigma for sigma in (0.8, 0.4))
+        # Φ(1.5 / √(2 (1 + σ²))): the areas of the two laws
+        true = [NormalDist().cdf(1.5 / math.sqrt(2 * (1 + sigma**2))) for sigma in (0.8, 0.4)]
+        mark = auroc_difference(first, second, positive)
+        inside += mark.low <= true[1] - true[0] <= mark.high
+        wide.append(mark.high - mark.low)
+    assert 180 <= inside <= 199 and 0.02 < np.mean(wide) < 0.1
+
+
 def test_isotonic_is_honest_and_never_sure() -> None:
     generator = np.random.default_rng(0)
     true = generator.random(4000)
@@ -107,9 +147,28 @@ def test_isotonic_is_honest_and_never_sure() -> None:
     new = np.array([0.05, 0.3, 0.7, 0.95])
     assert np.abs(fitted(new**3) - new).max() < 0.06
     everywhere = fitted(np.linspace(0, 1, 1001))
-    assert (np.diff(everywhere) >= 0).all() and 0 < everywhere[0] and everywhere[-1] < 1
+    assert (np.diff(everywhere) >= 0).all() and everywhere[0] > 0 and everywhere[-1] < 1
     with pytest.raises(InvalidDataset, match="one class"):
         fit_isotonic([0.1, 0.2], [0, 0])
+
+
+def test_few_images_at_an_end_do_not_speak_for_the_many_beside_them() -> None:
+    positive = np.repeat([0, 1, 0, 1, 0, 1], [3, 1, 500, 500, 1, 3])
+    claimed = np.linspace(0, 1, len(positive))
+    worth = fit_isotonic(claimed, positive)(claimed)
+    assert worth[100] == worth[0] == pytest.approx(1 / 501) and worth[-100] == worth[-1] == pytest.approx(500 / 501)
+    ends = fit_isotonic(claimed, np.repeat([0, 1], [504, 504]))
+    assert (min(ends.y), max(ends.y)) == pytest.approx((1 / 506, 505 / 506)), "Laplace's rule"
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.booleans()), min_size=2, max_size=60))
+def test_isotonic_keeps_order_and_mean(images: list[tuple[int, bool]]) -> None:
+    claimed, positive = np.array([p for p, _ in images]) / 20, np.array([truth for _, truth in images])
+    assume(positive.any() and not positive.all())
+    fitted = fit_isotonic(claimed, positive)
+    assert (np.diff(fitted.x) > 0).all() and (np.diff(fitted.y) >= 0).all() and 0 < fitted.y[0] <= fitted.y[-1] < 1
+    # Isotonic regression keeps the sum; either end gives or takes less than one image.
+    assert abs(fitted(claimed).sum() - positive.sum()) < 1
 
 
 def test_selection_function_rises_with_what_makes_lenses_easy() -> None:

@@ -10,11 +10,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from pyarrow import csv
 from safetensors.numpy import save_file
 
 from deeplense.core.files import write_json
 from deeplense.core.run_folder import RunFolder
 from deeplense.metrics.intervals import mean_interval
+from deeplense.metrics.isotonic import fit_isotonic
+from deeplense.metrics.marks import ece_mark
+from deeplense.metrics.selection import selection_table
+from deeplense.tasks.find_lenses import FindLenses
 from deeplense.tasks.super_resolve import COLUMNS
 
 MIDDLES = {"psnr": 41.0, "psnr_truth": 47.0, "floor": 42.0, "gap": 1.0, "ssim": 0.9, "ssim_truth": 0.95, "chi2": 1.0,
@@ -93,6 +98,59 @@ def resolved(tmp_path: Path) -> Maker:
         RunFolder(folder).write_config(config)
         record = {"train_loss": -1.0, "validation_loss": -2.0, "validation_psnr": 40.0, "seconds": 2.0}
         RunFolder(folder).write_history([{"epoch": k} | record for k in range(1, epochs + 1)])
+        return folder
+
+    return make
+
+
+def write_found(folder: Path, images: int, separation: float, seed: int) -> None:
+    """Write what `evaluate` does of lenses that are the likelier to be found the larger they are."""
+    generator, run = np.random.default_rng([seed, 1]), RunFolder(folder)
+    sky = np.random.default_rng(0)  # the same lenses for every run
+    targets, size = np.arange(images) % 2, sky.uniform(0.5, 2.5, images)
+    logit = separation * (targets * size + sky.normal(size=images) + 0.3 * generator.normal(size=images) - 0.7)
+    p = 1 / (1 + np.exp(-logit))
+    answers = np.stack([1 - p, p], axis=1).astype(np.float32)
+    task = FindLenses(("nonlens", "lens"))
+    isotonic = fit_isotonic(answers[:, 1], targets == 1)
+    honest = isotonic(answers[:, 1])
+    marks = task.marks_with_intervals(answers, targets, 1.5)
+    marks |= {"ece_isotonic": ece_mark(np.stack([1 - honest, honest], axis=1), targets)}
+    run.write_metrics({name: mark.as_dict() for name, mark in marks.items()})
+    names = np.array(task.labels, object)[targets]
+    ids = [f"image-{k}" for k in range(images)]
+    table = {"id": ids, "label": names, "split": ["test"] * images, **task.columns(answers)}
+    pq.write_table(pa.table(table), run.predictions)
+    write_json(run.calibration, {"temperature": 1.5, "isotonic": isotonic.as_dict(), "prevalence": 0.5})
+    rows = selection_table(answers[:, 1], targets == 1, {"theta_E": np.where(targets == 1, size, np.nan)})
+    csv.write_csv(pa.table(rows), run.selection)
+    examples = task.examples(answers, targets)
+    places = [example.position for example in examples]
+    shown = [{"id": f"<i>{ids[one.position]}", "label": names[one.position], **one.facts} for one in examples]
+    write_json(folder / "mistakes.json", shown)
+    pixels = generator.normal(size=(len(places), 1, 16, 16)).astype(np.float32)
+    save_file({"images": pixels}, folder / "mistakes.safetensors")
+
+
+@pytest.fixture
+def finder(tmp_path: Path) -> Maker:
+    """Return what makes the folder of an evaluated finder of lenses; the same images whatever the seed."""
+
+    def make(name: str = "a", images: int = 600, separation: float = 2.0, seed: int = 0, **options: Any) -> Path:
+        folder = tmp_path / name
+        folder.mkdir()
+        config = {
+            "task": "find_lenses",
+            "labels": ["nonlens", "lens"],
+            "image_shape": [1, 64, 64],
+            "model": {"name": "residual_cnn", "parameters": 12345},
+            "dataset": {"name": "lens_finding", "n_train": 100, "n_validation": 20},
+            "options": {"features": [], "allow_truth_features": False} | options,
+        }
+        RunFolder(folder).write_config(config)
+        record = {"train_loss": 0.5, "validation_loss": 0.6, "validation_auroc_lens": 0.8, "seconds": 2.0}
+        RunFolder(folder).write_history([{"epoch": k} | record for k in range(1, 4)])
+        write_found(folder, images, separation, seed)
         return folder
 
     return make

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+import deeplense.recipes
 from deeplense.data.dataset import Dataset, open_dataset
 from deeplense.recipes.draw import expected_images, moments, observe, streams_of
 from deeplense.recipes.recipe import Recipe, Sample, load_recipe
 from deeplense.recipes.scenes import draw_parameters
 from deeplense.simulate import simulate
 from deeplense.simulation.fresh import RecipeDataset
-from deeplense.simulation.truth import Truth, substructure_convergence, substructure_signal
+from deeplense.simulation.truth import Truth, source_signal, substructure_convergence, substructure_signal
 from deeplense.sky import halo
 
 SAMPLES = {label: [Sample("test", label, k) for k in range(6)] for label in ("no_sub", "cdm", "axion")}
@@ -122,6 +123,61 @@ def test_heavier_substructure_is_easier_to_see(model_ii: Recipe) -> None:
     light = parameters | {"halo_mass": parameters["halo_mass"] * 1e-9}
     assert (snr(model_ii, "cdm", heavier) > snr(model_ii, "cdm", parameters)).all()
     assert (snr(model_ii, "cdm", light) < 0.01).all()
+
+
+@pytest.fixture(scope="module")
+def finding() -> Recipe:
+    return replace(load_recipe("lens_finding"), n_pixels=33)
+
+
+def lenses(recipe: Recipe) -> dict[str, np.ndarray]:
+    return draw_parameters(recipe, "lens", streams_of(3, [Sample("test", "lens", k) for k in range(4)]))
+
+
+def test_the_signal_of_arcs_is_their_light_alone_in_units_of_all_the_noise(finding: Recipe) -> None:
+    parameters = lenses(finding)
+    alone = with_class(finding, "lens", light=[])
+    light = moments(alone, expected_images(alone, "lens", parameters), parameters)[0]
+    noise = moments(finding, expected_images(finding, "lens", parameters), parameters)[1].sqrt()
+    signal = source_signal(finding, "lens", parameters)
+    np.testing.assert_allclose(signal, light / noise, atol=2e-4 * float(signal.max()))
+    assert float(signal.square().sum((1, 2, 3)).sqrt().min()) > 1
+
+
+def test_faint_arcs_have_a_signal_in_proportion_to_their_flux(finding: Recipe) -> None:
+    parameters = lenses(finding)
+    ratios = []
+    for fainter in (3.0, 4.0):
+        some = parameters | {"source_magnitude": parameters["source_magnitude"] + fainter}
+        ratios.append(source_signal(finding, "lens", some).double().square().sum((1, 2, 3)).sqrt().numpy())
+    np.testing.assert_allclose(ratios[0] / ratios[1], 10**0.4, rtol=0.05)
+
+
+def test_arcs_of_a_lumpy_lens_have_a_signal_and_those_without_noise_none(finding: Recipe) -> None:
+    lumpy = with_class(finding, "lens", kind="point_masses", count=1)
+    parameters = draw_parameters(lumpy, "lens", streams_of(3, [Sample("test", "lens", 0)]))
+    assert bool((source_signal(lumpy, "lens", parameters) > 1).any())
+    clean = replace(finding, observation=replace(finding.observation, noise="none"))
+    assert bool(source_signal(clean, "lens", lenses(clean)).isnan().all())
+
+
+def test_what_makes_lenses_easy_is_of_the_catalogue_and_of_lenses_alone(tmp_path: Path) -> None:
+    text = (Path(deeplense.recipes.__file__).parent / "lens_finding.toml").read_text()
+    (tmp_path / "small.toml").write_text(text.replace("n_pixels = 101", "n_pixels = 33"))
+    dataset = open_dataset(
+        simulate(recipe=str(tmp_path / "small.toml"), train=0, validation=0, test=3, out=tmp_path / "set")
+    )
+    truth = Truth.of(dataset)
+    assert truth is not None
+    rows = dataset.indices("test")[::-1].copy()
+    found, cropped = truth.lenses(rows), truth.lenses(rows, 9)
+    table = dataset.catalogue.take(rows)
+    is_lens = np.array(table["label"].to_pylist()) == "lens"
+    for name, column in (("theta_E", "lens_theta_E"), ("source_magnitude", "source_magnitude")):
+        np.testing.assert_array_equal(found[name][is_lens], table[column].to_numpy()[is_lens])
+    for name in found:
+        assert np.isnan(found[name][~is_lens]).all() and np.isfinite(found[name][is_lens]).all()
+    assert (cropped["arc_snr"][is_lens] < found["arc_snr"][is_lens]).all()
 
 
 def test_images_without_noise_have_no_ratio() -> None:

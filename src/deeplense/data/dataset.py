@@ -79,6 +79,10 @@ class Dataset(ABC):
             raise KeyError(name)
         return self.images(indices)
 
+    def files(self, row: int) -> tuple[Path, ...]:
+        """Return the files that hold the image of a row and of no other; none where images share files."""
+        return ()
+
     def __len__(self) -> int:
         return int(self.catalogue.num_rows)
 

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import pyarrow.csv as pcsv
 import pyarrow.parquet as pq
 
 from deeplense.core.errors import InvalidOption
+from deeplense.core.files import atomic
 from deeplense.data.readers.guard import parsing, read_bytes
 
 DELIMITED = (".csv", ".tsv")
@@ -27,6 +28,57 @@ MAX_TABLE_BYTES = 1 << 31
 OUTSIDE = re.compile(rb"""<!(DOCTYPE|ENTITY)|STREAM\b([^>"']|"[^"]*"|'[^']*')*?\shref""", re.IGNORECASE)
 """What makes a VOTable depend on something outside it; a LINK may be there, since nobody follows it."""
 EXPECTED = f"a table with named columns, in a file ending in {', '.join(TABLES)}"
+
+
+WRITTEN = (".csv", ".parquet", ".fits", ".vot")
+
+
+def write_table(table: pa.Table, path: Path, facts: Mapping[str, str | float]) -> None:
+    """Write a table as CSV, Parquet, FITS or VOTable; what is known of it goes along, but into a CSV.
+
+    Parameters
+    ----------
+    table
+        Columns of numbers, truths or text, null where there is nothing.
+    path
+        Where to; its suffix is one of `WRITTEN`.
+    facts
+        Name (of at most eight capital letters) → value.
+
+    Raises
+    ------
+    InvalidOption
+        When the suffix is another.
+    CannotWrite
+        When the disk is full or not writable.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in WRITTEN:
+        raise InvalidOption(f"a table {path}", f"a name that ends in {', '.join(WRITTEN)}", "change --out")
+    with atomic(path) as temporary:
+        if suffix == ".csv":
+            pcsv.write_csv(table, temporary)
+        elif suffix == ".parquet":
+            known = {name: str(value) for name, value in facts.items()}
+            pq.write_table(table.replace_schema_metadata(known), temporary)
+        else:
+            _astronomical(table, facts).write(
+                temporary, format="fits" if suffix == ".fits" else "votable", overwrite=True
+            )
+
+
+def _astronomical(table: pa.Table, facts: Mapping[str, str | float]) -> Any:
+    """Return the table as astropy has it, masked where there is nothing."""
+    from astropy.table import MaskedColumn, Table
+
+    columns = {}
+    for name in table.column_names:
+        values = table[name].to_pylist()
+        empty = [value is None for value in values]
+        filler: Any = "" if pa.types.is_string(table.schema.field(name).type) else 0
+        filled = [filler if value is None else value for value in values]
+        columns[name] = MaskedColumn(np.array(filled, dtype=str if filler == "" else None), mask=empty)
+    return Table(columns, meta=dict(facts))
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:

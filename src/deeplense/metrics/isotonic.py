@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from deeplense.core.config import Config
 from deeplense.core.errors import InvalidDataset, InvalidOption
 
+EXACT = 1e-9  # closer to 0 or 1 than any fraction of images
+
 
 @dataclass(frozen=True)
 class Isotonic(Config):
@@ -42,8 +44,8 @@ class Isotonic(Config):
 def fit_isotonic(probabilities: ArrayLike, positive: ArrayLike) -> Isotonic:
     """Return the rising function that fits best how often an image of some probability is positive.
 
-    No probability is 0 or 1: a block of n images of one class is taken for one of n + 2 images with one of each, half
-    of it (Laplace's rule), so that the best of the ranking stays uncertain by as much as there were images to tell.
+    No probability is 0 or 1: where all n images at an end are of one class, it is that of Laplace's rule of succession,
+    (n + 1) / (n + 2), but no less sure than the images beside them are.
 
     Parameters
     ----------
@@ -69,7 +71,9 @@ def fit_isotonic(probabilities: ArrayLike, positive: ArrayLike) -> Isotonic:
             f"{len(truth)} images of one class to calibrate on", "held-out images of both", "choose another split"
         )
     fitted = IsotonicRegression(y_min=0.0, y_max=1.0, out_of_bounds="clip").fit(values, truth)
-    x, y = fitted.X_thresholds_, fitted.y_thresholds_
-    lowest, highest = (int(np.isclose(fitted.predict(values), end).sum()) for end in (y[0], y[-1]))
-    y = np.clip(y, 1 / (lowest + 2) if y[0] == 0 else 0, 1 - 1 / (highest + 2) if y[-1] == 1 else 1)
+    x, y, own = fitted.X_thresholds_, fitted.y_thresholds_, fitted.predict(values)
+    never, always = (int(block.sum()) for block in (own < EXACT, own > 1 - EXACT))
+    # No further than the next block: a few images at an end must not speak for the many beside them.
+    y = np.where(y < EXACT, min(1 / (never + 2), y[y >= EXACT].min()), y)
+    y = np.where(y > 1 - EXACT, max(1 - 1 / (always + 2), y[y <= 1 - EXACT].max()), y)
     return Isotonic(tuple(map(float, x)), tuple(map(float, y)))

@@ -12,6 +12,7 @@ from deeplense.core.errors import InvalidOption
 from deeplense.metrics import ranking
 from deeplense.metrics.classification import Floats
 from deeplense.metrics.intervals import Interval, Z, wilson
+from deeplense.metrics.marks import FEW
 from deeplense.metrics.thresholds import passed, rate_ends, rungs, tpr_at_fpr
 
 CHALLENGE = 100_000  # images in the test of the lens finding challenge, whose false positives TPR0 and TPR10 count
@@ -19,7 +20,7 @@ FEWER_THAN = {"tpr0": 1, "tpr10": 10}
 RATES = {"completeness_at_1pct_fpr": 1e-2, "completeness_at_0.1pct_fpr": 1e-3, "completeness_at_0.01pct_fpr": 1e-4}
 PREVALENCES = (1e-2, 1e-3, 5e-4, 1e-4)
 ROWS = 200  # of the table of purity, at most, for each prevalence
-FINEST = 20  # of them at the highest scores, one by one
+FINEST = 30  # false positives that are told one by one; beyond, they rise by a factor
 
 
 def false_positives_allowed(images: int, fewer_than: int) -> int:
@@ -100,7 +101,7 @@ def purity_table(
         raise _no_prevalence(odd[0])
     hits, alarms = rungs(scores, positive)
     thresholds = np.unique(np.asarray(scores, np.float64))[::-1]
-    chosen = _spread(hits)
+    chosen = _spread(hits, alarms)
     rates = [(hits[chosen] / hits[-1], int(hits[-1])), (alarms[chosen] / alarms[-1], int(alarms[-1]))]
     (completeness, (tpr_low, tpr_high)), (fpr, (fpr_low, fpr_high)) = (
         (rate, np.array([wilson(float(value), trials) for value in rate]).T) for rate, trials in rates
@@ -151,6 +152,9 @@ def shifted_prior(probabilities: ArrayLike, trained: float, survey: float) -> ND
 def auroc_difference(first: ArrayLike, second: ArrayLike, positive: ArrayLike) -> Interval:
     """Return the AUROC of the second scores less that of the first, of the same images, with a 95 % interval.
 
+    Where nothing varies, because both rankings are perfect or a class has fewer than 10 images, the interval is no
+    narrower than Wilson's for as many pairs (see `marks.classification_marks`), unless both are one ranking.
+
     Parameters
     ----------
     first, second
@@ -172,14 +176,21 @@ def auroc_difference(first: ArrayLike, second: ArrayLike, positive: ArrayLike) -
     value = ranking.area(found[1]) - ranking.area(found[0])
     effects = ranking.influence(found[1], len(truth)) - ranking.influence(found[0], len(truth))
     half = Z * float(np.sqrt((effects**2).sum()))
-    return Interval(value, value - half, value + half, len(truth))
+    pairs = int(min(truth.sum(), (~truth).sum()))
+    one, other = (np.argsort(scores, kind="stable") for scores in (first, second))
+    if effects.any() or not np.array_equal(one, other):
+        perfect = all(ranking.area(each) in (0.0, 1.0) for each in found)
+        half = max(half, 1 - wilson(1.0, pairs)[0]) if perfect or pairs < FEW else half
+    return Interval(value, max(-1.0, value - half), min(1.0, value + half), len(truth))
 
 
-def _spread(hits: Floats) -> NDArray[np.int64]:
-    """Return which thresholds are told: the highest ones all, the others evenly spread over the images."""
-    places = np.concatenate([np.arange(min(FINEST, len(hits))), np.linspace(0, len(hits) - 1, ROWS - FINEST)])
-    wanted = np.unique(places.astype(np.int64))
-    return np.asarray(wanted[hits[wanted] > 0])
+def _spread(hits: Floats, alarms: Floats) -> NDArray[np.int64]:
+    """Return which thresholds are told: the lowest ones of few false positives, and even steps in completeness."""
+    counts = np.concatenate([np.arange(FINEST), np.geomspace(FINEST, max(FINEST, alarms[-1]), FINEST)])
+    lowest = np.searchsorted(alarms, np.floor(counts), "right") - 1
+    even = np.searchsorted(hits, hits[-1] * np.linspace(0, 1, ROWS - 2 * FINEST + 1)[1:])
+    wanted = np.unique(np.concatenate([lowest[lowest >= 0], even]))
+    return np.asarray(wanted[hits[wanted] > 0], dtype=np.int64)
 
 
 def _purity(prevalence: float, tpr: Floats, fpr: Floats) -> NDArray[np.float64]:

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from deeplense.core.errors import DeepLenseError
-from deeplense.core.files import read_json
 from deeplense.core.run_folder import RunFolder
+from deeplense.metrics.calibrated import read_calibration
 from deeplense.metrics.classification import checked
-from deeplense.metrics.isotonic import Isotonic
 from deeplense.pages.judged import JudgedRun, read_judged, read_labels, read_shown, unsound
 
 
@@ -82,33 +78,6 @@ def read_evaluated(folder: RunFolder) -> EvaluatedRun:
 def read_temperature(folder: RunFolder) -> float | None:
     """Return the temperature of a run, or None where none was fitted; raises as `read_calibration`."""
     return read_calibration(folder).get("temperature")
-
-
-def read_calibration(folder: RunFolder) -> dict[str, Any]:
-    """Return how a run's probabilities are made honest; nothing where that was not fitted.
-
-    Its `temperature`; of a class that is looked for also `isotonic`, an `Isotonic`'s fields, and `prevalence`, the
-    fraction of the images that it was fitted on.
-
-    Raises
-    ------
-    CorruptFile
-        When its file is not what `evaluate` writes.
-    """
-    if not folder.calibration.is_file():
-        return {}
-    found = read_json(folder.calibration)
-    value = found.get("temperature") if isinstance(found, dict) else None
-    if not isinstance(value, int | float) or not math.isfinite(value) or value <= 0:
-        raise unsound(folder.calibration, f"the temperature {value!r}", "a positive number")
-    if "isotonic" in found:
-        try:
-            Isotonic.from_mapping(found["isotonic"])
-            if not 0 < float(found["prevalence"]) < 1:
-                raise ValueError(f"a prevalence of {found['prevalence']}")
-        except (DeepLenseError, KeyError, TypeError, ValueError) as error:
-            raise unsound(folder.calibration, f"no rising function ({error})", "knots x and y") from error
-    return dict(found)
 
 
 def _mistakes(folder: Path) -> list[Mistake] | None:

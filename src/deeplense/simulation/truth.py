@@ -115,12 +115,14 @@ class Truth:
         columns = {name: np.full(len(rows), np.nan) for name in LENSING}
         with progress("measuring the arcs", len(rows)) as advance:
             for group in self.known(rows):
+                advance(len(group.places))
+                if not self.recipe.classes[group.label].get("lensed", True):
+                    continue
                 signal = _cropped(source_signal(self.recipe, group.label, group.parameters), crop)
                 columns["arc_snr"][group.places] = torch.sqrt((signal.double() ** 2).sum((1, 2, 3))).numpy()
                 for name, key in (("theta_E", "lens_theta_E"), ("source_magnitude", "source_magnitude")):
                     if (values := group.parameters.get(key)) is not None:
                         columns[name][group.places] = values
-                advance(len(group.places))
         return columns
 
     def maps(self, rows: Int64[np.ndarray, " N"], crop: int | None = None) -> tuple[Map, Map]:
@@ -210,11 +212,7 @@ def substructure_signal(recipe: Recipe, label: str, parameters: Parameters) -> I
     """
     kept = {name: value for name, value in recipe.classes[label].items() if name in ("light", "lensed")}
     smooth = replace(recipe, classes=recipe.classes | {label: {"kind": "none"} | kept})
-    rates = [expected_images(some, label, parameters) for some in (recipe, smooth)]
-    (lumpy, variance), (even, _) = (moments(recipe, rate, parameters) for rate in rates)
-    if recipe.observation.noise == "none":
-        return torch.full_like(lumpy, math.nan)
-    return (lumpy - even) / torch.sqrt(variance)
+    return _significance(recipe, smooth, label, parameters)
 
 
 def source_signal(recipe: Recipe, label: str, parameters: Parameters) -> Images:
@@ -227,12 +225,18 @@ def source_signal(recipe: Recipe, label: str, parameters: Parameters) -> Images:
     parameters
         As drawn, B images.
     """
-    without = replace(recipe, classes=recipe.classes | {label: recipe.classes[label] | {"lensed": False}})
-    rates = [expected_images(some, label, parameters) for some in (recipe, without)]
-    (lensed, variance), (alone, _) = (moments(recipe, rate, parameters) for rate in rates)
+    kept = {name: value for name, value in recipe.classes[label].items() if name == "light"}
+    without = replace(recipe, classes=recipe.classes | {label: kept | {"kind": "none", "lensed": False}})
+    return _significance(recipe, without, label, parameters)
+
+
+def _significance(recipe: Recipe, other: Recipe, label: str, parameters: Parameters) -> Images:
+    """Return how far images differ from those of another recipe, in standard deviations of their noise."""
+    rates = [expected_images(some, label, parameters) for some in (recipe, other)]
+    (whole, variance), (less, _) = (moments(recipe, rate, parameters) for rate in rates)
     if recipe.observation.noise == "none":
-        return torch.full_like(lensed, math.nan)
-    return (lensed - alone) / torch.sqrt(variance)
+        return torch.full_like(whole, math.nan)
+    return (whole - less) / torch.sqrt(variance)
 
 
 def _binned(points: Points, side: int, pixel_scale: float) -> Map:

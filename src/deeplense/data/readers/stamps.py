@@ -52,9 +52,15 @@ class Stamps(Dataset):
         Roles of columns (`deeplense.data.catalogue.Role`), where the guess is wrong.
     flag
         Value of masked pixels in floating-point stamps; None for none.
+    images
+        Folder of the stamps, where they do not lie beside the table.
 
     Attributes
     ----------
+    table, ids, roles_of_table
+        The whole catalogue, the id of each of its rows, and the roles of its columns.
+    rows
+        Which rows of it have their stamps: those of `catalogue`.
     roles
         What each column of `catalogue` is to a learner.
     bands
@@ -72,10 +78,16 @@ class Stamps(Dataset):
 
     layout: ClassVar[str] = "catalogue and stamps (a .csv, .fits, … table; FITS, .npy or PNG files named by its ids)"
 
-    def __init__(self, path: Path, roles: Mapping[str, str] | None = None, flag: float | None = FLAG) -> None:
+    def __init__(
+        self,
+        path: Path,
+        roles: Mapping[str, str] | None = None,
+        flag: float | None = FLAG,
+        images: Path | None = None,
+    ) -> None:
         self.path, self._flag, self.problems = path, flag, []
-        self._base = path if path.is_dir() else path.parent
-        tables = _tables(path)
+        self._base = images or (path if path.is_dir() else path.parent)
+        tables = [path] if images is not None and path.is_file() else _tables(path)
         if not tables:
             raise InvalidDataset(f"{path} has no table at its top", self.layout, "put the catalogue there")
         if len(tables) > 1:
@@ -91,6 +103,7 @@ class Stamps(Dataset):
                 "files whose names hold the ids of the catalogue, or a column with their paths",
                 "compare the ids with the names of the files",
             )
+        self.table, self.ids, self.rows, self.roles_of_table = table, ids, rows, guessed
         self.bands = tuple(band.name for band in bands)
         self.image_shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
         self._paths = [tuple(band.files[row] for band in bands) for row in rows]
@@ -134,11 +147,11 @@ class Stamps(Dataset):
         """
         batch = np.empty((len(indices), *self.image_shape), dtype=np.float32)
         for place, index in enumerate(indices):
-            batch[place] = self._stamp(int(index))[0]
+            batch[place] = self.stamp(int(index))[0]
         return batch
 
-    def _stamp(self, row: int) -> tuple[Float32[np.ndarray, "C H W"], int]:
-        """Return an image without masked pixels, and how many there were."""
+    def stamp(self, row: int) -> tuple[Float32[np.ndarray, "C H W"], int]:
+        """Return an image without masked pixels, and how many there were; raises as `images`."""
         paths = [self._base / path for path in self._paths[row]]
         planes = [read_stamp(path, self._flag) for path in paths]
         shape = (sum(len(plane) for plane in planes), *planes[0].shape[1:])
@@ -159,7 +172,7 @@ class Stamps(Dataset):
         rows, counts, damaged = np.linspace(0, len(self) - 1, min(LOOKED_AT, len(self))), [], []
         for row in rows:
             try:
-                counts.append(self._stamp(int(row))[1])
+                counts.append(self.stamp(int(row))[1])
             except DeepLenseError as error:
                 damaged.append(error.found)
         said = f"Of {len(rows)} stamps that were looked at, "
@@ -168,6 +181,10 @@ class Stamps(Dataset):
             filled = "they are filled with the median of their band, in these stamps and in all others"
             problems.append(f"{said}{np.count_nonzero(counts)} have masked pixels, {sum(counts):,} in all: {filled}.")
         return problems
+
+    def files(self, row: int) -> tuple[Path, ...]:
+        """Return the stamps of a row, band by band."""
+        return tuple(self._base / path for path in self._paths[row])
 
 
 def _tables(path: Path) -> list[Path]:

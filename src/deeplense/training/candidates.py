@@ -1,0 +1,229 @@
+"""A survey's objects, ranked by how likely each is a lens: a row for each, or the reason why it has no rank."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from jaxtyping import Float32, Float64, Int64
+
+from deeplense.core.errors import DeepLenseError, InvalidDataset, InvalidOption
+from deeplense.core.files import sha256
+from deeplense.data.readers.stamps import Stamps
+from deeplense.data.transforms import centre_crop, fit_normalisation
+from deeplense.metrics.calibrated import read_calibration
+from deeplense.metrics.isotonic import Isotonic
+from deeplense.metrics.survey import shifted_prior
+from deeplense.tasks.find_lenses import LENS
+from deeplense.training.trained import TrainedModel
+from deeplense.version import __version__
+
+SAMPLE = 512  # stamps by which the stretch is fitted to a survey
+NO_STAMP = "no stamp in every band"
+
+
+@dataclass(frozen=True)
+class Finder:
+    """A run that finds lenses, and how its probabilities are made honest.
+
+    Parameters
+    ----------
+    model
+        The run.
+    isotonic
+        What its probabilities are worth, by its validation split; None where the run was not judged.
+    trained
+        Share of lenses among the images that the probabilities are for.
+    """
+
+    model: TrainedModel
+    isotonic: Isotonic | None
+    trained: float
+
+    @classmethod
+    def of(cls, model: TrainedModel) -> Finder:
+        """Return a run as a finder.
+
+        Raises
+        ------
+        InvalidOption
+            When it does not know the class `lens`.
+        CorruptFile
+            When its calibration is damaged.
+        """
+        if LENS not in model.labels or model.task.pairs or not model.task.has_temperature:
+            raise InvalidOption(
+                f"a catalogue with the run {model.run.id}, of the classes {', '.join(model.labels) or 'none'}",
+                "a run of --task find_lenses, or a classifier with a class 'lens'",
+                "name another run, or predict the images themselves: `deeplense predict RUN stamps/`",
+            )
+        known = read_calibration(model.run)
+        shares = model.config["options"].get("shares")
+        default = 1 / len(model.labels) if shares is None else shares[model.labels.index(LENS)]
+        isotonic = Isotonic.from_mapping(known["isotonic"]) if "isotonic" in known else None
+        return cls(model, isotonic, float(known.get("prevalence", default)))
+
+    def stretched_to(self, survey: Stamps) -> Finder:
+        """Return the finder with its stretch fitted to a survey of other units or noise; nothing there is unlike."""
+        rows = np.linspace(0, len(survey) - 1, min(SAMPLE, len(survey))).astype(np.int64)
+        taken = [self.taken(image) for image, _ in (_read(survey, int(row)) for row in rows)]
+        if not (found := [image for image in taken if not isinstance(image, str)]):
+            raise InvalidDataset(f"no stamp of {survey.path} can be read", "images to fit the stretch to", "check them")
+        kind = self.model.normalisation.kind
+        fitted = fit_normalisation(kind, torch.from_numpy(np.stack(found)))
+        return replace(
+            self, model=replace(self.model, normalisation=fitted, config=self.model.config | {"familiar": {}})
+        )
+
+    def taken(self, image: Float32[np.ndarray, "C H W"] | str) -> Float32[np.ndarray, "c h w"] | str:
+        """Return a stamp as the network takes it, or why it does not."""
+        if isinstance(image, str):
+            return image
+        crop = self.model.crop
+        if crop is not None and min(image.shape[1:]) >= crop:
+            image = centre_crop(torch.from_numpy(image), crop).contiguous().numpy()
+        wanted = tuple(self.model.config["image_shape"])
+        if image.shape != wanted:
+            return f"an image of {image.shape}; expected {wanted} (channels, height, width), as in training"
+        return image
+
+    def probabilities(self, scores: Float64[np.ndarray, " N"], prevalence: float | None) -> Float64[np.ndarray, " N"]:
+        """Return what scores are worth where lenses are as common as in a survey; None: as in training."""
+        p = scores if self.isotonic is None else self.isotonic(scores)
+        return np.asarray(p) if prevalence is None else shifted_prior(p, self.trained, prevalence)
+
+
+def rank_candidates(
+    finders: Sequence[Finder],
+    survey: Stamps,
+    prevalence: float | None,
+    batch_size: int,
+    advance: Callable[[int], None],
+) -> pa.Table:
+    """Return one row per object of a catalogue, the likeliest lens first, those without an answer last.
+
+    Of several finders the probability is the mean of theirs, each calibrated by itself.
+
+    Parameters
+    ----------
+    finders
+        One run or more.
+    survey
+        The catalogue and its stamps.
+    prevalence
+        Share of lenses in the survey; None for that of training.
+    batch_size
+        Images at a time.
+    advance
+        Is told how many more objects are done.
+
+    Raises
+    ------
+    InvalidDataset
+        When the catalogue lacks a column that a finder reads.
+    """
+    n = survey.table.num_rows
+    scores = np.full((len(finders), n), np.nan)
+    errors: list[str | None] = [NO_STAMP] * n
+    unlike: list[str | None] = [None] * n
+    masked = np.zeros(n, np.int64)
+    for first in range(0, len(survey), batch_size):
+        rows = np.arange(first, min(first + batch_size, len(survey)))
+        read = [_read(survey, int(row)) for row in rows]
+        masked[[survey.rows[row] for row in rows]] = [pixels for _, pixels in read]
+        for place, finder in enumerate(finders):
+            _score(finder, survey, (rows, [stamp for stamp, _ in read]), scores[place], (errors, unlike))
+        advance(len(rows))
+    each = [finder.probabilities(own, prevalence) for finder, own in zip(finders, scores, strict=True)]
+    p = np.mean(each, axis=0)
+    order = np.lexsort((np.arange(n), -np.nan_to_num(scores.mean(0), nan=-1), -np.nan_to_num(p, nan=-1)))
+    ranked = np.isfinite(p)[order]
+    columns: dict[str, Any] = {
+        "rank": pa.array(np.arange(1, n + 1), mask=~ranked),
+        "id": pa.array(survey.ids).take(order),
+        **{name: survey.table[name].take(order) for name in survey.roles_of_table.of("position")},
+        "p_lens": pa.array(p[order], mask=~ranked),
+        "prevalence": np.full(n, finders[0].trained if prevalence is None else prevalence),
+        **_of_each(finders, scores, each, order),
+        "unlike": pa.array(unlike, pa.string()).take(order),
+        "masked_pixels": masked[order],
+        "error": pa.array(errors, pa.string()).take(order),
+    }
+    if any(_used_truth(finder) for finder in finders):
+        columns["truth_features_used"] = np.ones(n, bool)
+    return pa.table(columns)
+
+
+def _of_each(
+    finders: Sequence[Finder], scores: Float64[np.ndarray, "M N"], each: Sequence[Any], order: Int64[np.ndarray, " N"]
+) -> dict[str, pa.Array[Any]]:
+    """Return the score of the run, or score and probability of each of several."""
+    if len(finders) == 1:
+        return {"score": _nullable(scores[0][order])}
+    columns: dict[str, pa.Array[Any]] = {}
+    for finder, score, p in zip(finders, scores, each, strict=True):
+        columns |= {f"score_{finder.model.run.id}": _nullable(score[order])}
+        columns |= {f"p_lens_{finder.model.run.id}": _nullable(np.asarray(p)[order])}
+    return columns
+
+
+def _nullable(values: Float64[np.ndarray, " N"]) -> pa.Array[Any]:
+    found: pa.Array[Any] = pa.array(values, mask=~np.isfinite(values))
+    return found
+
+
+def _read(survey: Stamps, row: int) -> tuple[Float32[np.ndarray, "C H W"] | str, int]:
+    """Return a stamp and its masked pixels, or why it cannot be read."""
+    try:
+        return survey.stamp(row)
+    except DeepLenseError as error:
+        return f"{error.found}; expected {error.expected}", 0
+
+
+def _score(
+    finder: Finder,
+    survey: Stamps,
+    read: tuple[Int64[np.ndarray, " B"], Sequence[Float32[np.ndarray, "C H W"] | str]],
+    scores: Float64[np.ndarray, " N"],
+    said: tuple[list[str | None], list[str | None]],
+) -> None:
+    """Fill in what a finder says of some rows of the survey, each in its place in the catalogue: scores, words."""
+    rows, (errors, unlike) = read[0], said
+    stamps = [finder.taken(stamp) for stamp in read[1]]
+    good = np.array([not isinstance(stamp, str) for stamp in stamps])
+    places = [survey.rows[row] for row in rows]
+    for place, stamp in zip(places, stamps, strict=True):
+        errors[place] = stamp if isinstance(stamp, str) else None
+    if not good.any():
+        return
+    batch = np.stack([stamp for stamp in stamps if not isinstance(stamp, str)])
+    answers = finder.model.answer(batch, finder.model.features(survey, rows[good]))
+    words = finder.model.unfamiliar(batch)
+    for row, answer, word in zip(np.flatnonzero(good), answers[:, finder.model.labels.index(LENS)], words, strict=True):
+        scores[places[row]] = answer
+        unlike[places[row]] = unlike[places[row]] or word
+        if not np.isfinite(answer):
+            errors[places[row]] = "the network's answer is not a number; expected pixel values like those of training"
+
+
+def facts_of(finders: Sequence[Finder], prevalence: float | None) -> dict[str, str | float]:
+    """Return what must be known of a table of candidates: whose answers they are, and for which prevalence."""
+    first = finders[0].model
+    model = first.config.get("model") or {}
+    return {
+        "RUN": " ".join(finder.model.run.id for finder in finders),
+        "MODEL": str(model.get("name", "")),
+        "WEIGHTS": " ".join(sha256(finder.model.run.weights)[:16] for finder in finders),
+        "SOFTWARE": f"deeplense {__version__}",
+        "PREVAL": finders[0].trained if prevalence is None else prevalence,
+        "CALIBRAT": "isotonic" if all(finder.isotonic is not None for finder in finders) else "none",
+        "TRUTH": "used" if any(_used_truth(finder) for finder in finders) else "not used",
+    }
+
+
+def _used_truth(finder: Finder) -> bool:
+    return bool(finder.model.config["options"].get("allow_truth_features"))

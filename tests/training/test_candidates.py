@@ -1,0 +1,185 @@
+"""From a catalogue to ranked candidates: nothing is lost, nothing is ranked without a reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from astropy.table import Table
+
+from deeplense.core.errors import InvalidDataset, InvalidOption
+from deeplense.core.run_folder import RunFolder
+from deeplense.data.tables import read_table
+from deeplense.evaluate import evaluate
+from deeplense.metrics.survey import shifted_prior
+from deeplense.predict import UnreadableImages, predict
+from deeplense.train import train
+from deeplense.training import known_lenses
+
+SIDE, N = 16, 80
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A catalogue, and in another folder its stamps: lenses are brighter; one stamp is damaged, one is missing."""
+    folder = tmp_path_factory.mktemp("survey")
+    (folder / "stamps").mkdir()
+    drawn = np.random.default_rng(0)
+    lines = ["ID,is_lens,split,ra,dec,mag"]
+    for number in range(N):
+        is_lens, split = number % 2, ("train", "train", "validation", "test")[number // 2 % 4]
+        image = drawn.normal(size=(SIDE, SIDE)) + 2 * is_lens
+        if number == 5:
+            image[3, 3] = np.nan
+        np.save(folder / "stamps" / f"{number + 1000}.npy", image.astype(np.float32))
+        lines.append(f"{number + 1000},{is_lens},{split},{10 + number / 100},{-5 - number / 100},{20 - is_lens}")
+    (folder / "catalogue.csv").write_text("\n".join([*lines, "2000,1,test,50,50,20", "2001,0,test,51,51,20"]))
+    (folder / "stamps" / "2001.npy").write_bytes(b"no image")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def runs(survey: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, RunFolder]:
+    from deeplense.data.readers.stamps import Stamps
+
+    home = tmp_path_factory.mktemp("learnt")
+    data = home / "data"
+    data.mkdir()
+    lines = (survey / "catalogue.csv").read_text().splitlines()
+    (data / "catalogue.csv").write_text("\n".join(lines[:-2]))
+    for number in range(N):
+        (data / f"{number + 1000}.npy").write_bytes((survey / "stamps" / f"{number + 1000}.npy").read_bytes())
+    assert Stamps(data).image_shape == (1, SIDE, SIDE)
+    base: dict[str, Any] = {"task": "find_lenses", "dataset": str(data), "device": "cpu", "lr": 1e-2, "batch_size": 8}
+    found = {
+        "image": RunFolder(train(out=home / "image", epochs=8, **base)),
+        "late": RunFolder(train(out=home / "late", epochs=1, fusion="late", **base)),
+    }
+    for run in found.values():
+        evaluate(run_id=str(run.path), device="cpu")
+    return found
+
+
+def candidates(survey: Path, run: RunFolder, out: Path, **options: Any) -> Path:
+    """Return the table, which always says that two rows could not be scored."""
+    with pytest.raises(UnreadableImages, match=f"2 of {N + 2}"):
+        predict(
+            run_id=str(run.path),
+            files=(survey / "catalogue.csv",),
+            images=survey / "stamps",
+            out=out,
+            device="cpu",
+            **options,
+        )
+    return out
+
+
+def test_every_row_is_ranked_or_has_a_reason(survey: Path, runs: dict[str, RunFolder], tmp_path: Path) -> None:
+    table = pq.read_table(candidates(survey, runs["image"], tmp_path / "c.parquet", batch_size=7)).to_pydict()
+    assert table["rank"] == [*range(1, N + 1), None, None]
+    assert sorted(table["id"]) == sorted([*(str(1000 + k) for k in range(N)), "2000", "2001"])
+    p = np.array(table["p_lens"][:N])
+    assert (np.diff(p) <= 0).all() and p.min() > 0 and p.max() < 1
+    reasons = dict(zip(table["id"][N:], table["error"][N:], strict=True))
+    assert "no stamp" in reasons["2000"] and "2001" in reasons["2001"]
+    top = {int(name) % 2 for name in table["id"][: N // 4]}
+    assert top == {1}, "the brighter ones are the lenses"
+    masked = dict(zip(table["id"], table["masked_pixels"], strict=True))
+    assert masked["1005"] == 1 and sum(masked.values()) == 1
+    again = pq.read_table(candidates(survey, runs["image"], tmp_path / "d.parquet")).to_pydict()
+    assert again["id"] == table["id"], "the batch has no part in it"
+
+
+def test_four_formats_hold_the_same(survey: Path, runs: dict[str, RunFolder], tmp_path: Path) -> None:
+    read = {}
+    for suffix in ("csv", "parquet", "fits", "vot"):
+        out = candidates(survey, runs["late"], tmp_path / f"c.{suffix}", prevalence=0.01)
+        read[suffix] = read_table(out)
+    for suffix, table in read.items():
+        assert table.column_names == read["csv"].column_names, suffix
+        assert [str(value) for value in table["id"].to_pylist()] == [str(v) for v in read["csv"]["id"].to_pylist()]
+        p = np.array([np.nan if v is None else float(v) for v in table["p_lens"].to_pylist()])[:N]
+        assert np.allclose(p, read["csv"]["p_lens"].to_numpy(zero_copy_only=False)[:N]), suffix
+    meta = Table.read(tmp_path / "c.fits").meta
+    assert meta["PREVAL"] == 0.01 and meta["RUN"] == "late" and meta["TRUTH"] == "not used"
+    assert b"isotonic" in pq.read_schema(tmp_path / "c.parquet").metadata[b"CALIBRAT"]
+
+
+def test_the_prevalence_of_the_survey(survey: Path, runs: dict[str, RunFolder], tmp_path: Path) -> None:
+    even = pq.read_table(candidates(survey, runs["image"], tmp_path / "a.parquet")).slice(0, N)
+    rare = pq.read_table(candidates(survey, runs["image"], tmp_path / "b.parquet", prevalence=0.001)).slice(0, N)
+    expected = shifted_prior(even["p_lens"].to_numpy(), 0.5, 0.001)
+    assert np.allclose(rare["p_lens"].to_numpy(), expected) and set(rare["prevalence"].to_pylist()) == {0.001}
+
+
+def test_a_committee_is_the_mean(survey: Path, runs: dict[str, RunFolder], tmp_path: Path) -> None:
+    out = candidates(survey, runs["image"], tmp_path / "c.parquet", committee=(str(runs["late"].path),))
+    table = pq.read_table(out).slice(0, N)
+    each = [table[f"p_lens_{name}"].to_numpy() for name in ("image", "late")]
+    assert np.allclose(table["p_lens"].to_numpy(), np.mean(each, axis=0)) and np.ptp(each[1]) > 0
+
+
+def test_another_unit_needs_its_own_stretch(survey: Path, runs: dict[str, RunFolder], tmp_path: Path) -> None:
+    faint = tmp_path / "faint"
+    faint.mkdir()
+    for path in (survey / "stamps").glob("1*.npy"):
+        np.save(faint / path.name, np.load(path) * 1e-9)
+    faint.joinpath("2001.npy").write_bytes(b"no image")
+    moved = tmp_path / "moved"
+    moved.mkdir()
+    (moved / "catalogue.csv").write_bytes((survey / "catalogue.csv").read_bytes())
+    faint.rename(moved / "stamps")
+    strange = pq.read_table(candidates(moved, runs["image"], tmp_path / "a.parquet"))
+    assert all(strange["unlike"].to_pylist()[:N])
+    own = pq.read_table(candidates(moved, runs["image"], tmp_path / "b.parquet", own_stretch=True))
+    plain = pq.read_table(candidates(survey, runs["image"], tmp_path / "c.parquet"))
+    assert not any(own["unlike"].to_pylist())
+    scores = [dict(zip(t["id"].to_pylist(), t["score"].to_pylist(), strict=True)) for t in (own, plain)]
+    both = np.array([[one[key] for key in scores[0] if one[key] is not None] for one in scores], float)
+    assert np.corrcoef(both)[0, 1] > 0.95
+
+
+def test_known_lenses_are_marked(survey: Path, runs: dict[str, RunFolder], tmp_path: Path) -> None:
+    known = tmp_path / "known.csv"
+    known.write_text("name,RA [deg],DEC [deg]\nHere,10.0100001,-5.01\nAbsent,200,20\nUnknown,,\n")
+    options = {"known_lenses": str(known), "match_radius": 0.5, "mosaic": tmp_path / "m.html", "top": N}
+    table = pq.read_table(candidates(survey, runs["image"], tmp_path / "c.parquet", **options))
+    found = {
+        name: lens for name, lens in zip(table["id"].to_pylist(), table["known_lens"].to_pylist(), strict=True) if lens
+    }
+    assert found == {"1001": "Here"}
+    page = (tmp_path / "m.html").read_text()
+    assert page.count("<figure>") == N and "known: Here" in page
+
+
+def test_positions_are_asked_for(tmp_path: Path) -> None:
+    known = tmp_path / "known.csv"
+    known.write_text("name,x\nHere,1\n")
+    with pytest.raises(InvalidDataset, match="without positions"):
+        known_lenses.mark_known(pa.table({"ra": [1.0], "dec": [1.0]}), str(known), 1.0)
+    known.write_text("name,ra,dec\nHere,1,1\n")
+    with pytest.raises(InvalidDataset, match="candidates without positions"):
+        known_lenses.mark_known(pa.table({"id": ["a"]}), str(known), 1.0)
+
+
+def test_lenscat_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(known_lenses, "find_spec", lambda name: None)
+    with pytest.raises(known_lenses.MissingCatalogue, match="lenscat is not installed"):
+        known_lenses.mark_known(pa.table({"ra": [1.0], "dec": [1.0]}), "lenscat", 1.0)
+
+
+@pytest.mark.parametrize("option", [{"maps": Path("m")}, {"rescale": "min_max"}])
+def test_options_of_others_are_refused(survey: Path, runs: dict[str, RunFolder], option: dict[str, Any]) -> None:
+    with pytest.raises(InvalidOption, match="with a catalogue"):
+        predict(run_id=str(runs["image"].path), files=(survey / "catalogue.csv",), **option)
+    with pytest.raises(InvalidOption, match="--prevalence with images"):
+        predict(run_id=str(runs["image"].path), files=(survey / "stamps",), prevalence=0.1)
+
+
+def test_a_run_that_knows_no_lenses_is_refused(survey: Path, small_run: Path) -> None:
+    with pytest.raises(InvalidOption, match="no_sub, cdm, axion"):
+        predict(run_id=str(small_run), files=(survey / "catalogue.csv",), images=survey / "stamps", device="cpu")
