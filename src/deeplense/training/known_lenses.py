@@ -74,7 +74,7 @@ def _lenscat() -> Path:
         raise MissingCatalogue(
             "the package lenscat is not installed",
             "the catalogue of known lenses that it brings",
-            "pip install 'deeplense[lenscat]', or name a table of your own: --known-lenses FILE",
+            "pip install --no-deps lenscat (its catalogue alone is read), or name a table: --known-lenses FILE",
         )
     return Path(spec.origin).parent / "data" / "catalog.csv"
 
