@@ -142,6 +142,13 @@ def test_an_export_is_the_same_dataset(small_set: Path, small_tree: Path) -> Non
     assert [row["split"] for row in rows] == own.catalogue["split"].take(twins).to_pylist()
 
 
+def test_an_export_as_catalogue_and_stamps(small_set: Path, tmp_path: Path) -> None:
+    own, foreign = open_dataset(small_set), open_dataset(export(str(small_set), tmp_path / "out", "challenge"))
+    assert (tmp_path / "out" / "classifications.csv").is_file() and foreign.labels == own.labels
+    assert np.array_equal(foreign.images(range(120)), own.images(range(120)))
+    assert foreign.splits() == own.splits() and foreign.targets().tolist() == own.targets().tolist()
+
+
 def test_an_export_does_not_touch_what_is_there(small_set: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("do not lose me")
     with pytest.raises(InvalidOption, match="exists already"):

@@ -54,13 +54,20 @@ def features(recipe: Recipe, seed: int, split: str, n: int) -> tuple[np.ndarray,
     rows = []
     for first in range(0, n, BATCH):
         images = draw_images(recipe, seed, samples[first : first + BATCH])["image"].numpy()
-        rows += [
+        rows.append(hog_features(images, sigma))
+    return np.concatenate(rows), np.array([sample.label == "lens" for sample in samples])
+
+
+def hog_features(images: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Return the features of images [B, C, H, W], given the background's sigma of each band [C, 1, 1]."""
+    return np.stack(
+        [
             np.concatenate(
                 [hog(band, orientations=9, pixels_per_cell=(12, 12), cells_per_block=(2, 2)) for band in image]
             )
             for image in np.arcsinh(images / (2 * sigma))
         ]
-    return np.stack(rows), np.array([sample.label == "lens" for sample in samples])
+    )
 
 
 def standard_error(auroc: float, n: int) -> float:

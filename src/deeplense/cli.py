@@ -127,8 +127,8 @@ def _data_audit(options: Annotated[AuditOptions, Parameter(name="*")]) -> None:
 
 
 @data.command(name="export", help_epilogue="Example: deeplense data export data/small exported/")
-def _data_export(dataset: str, out: Path) -> None:
-    """Write any dataset as a DeepLense tree of .npy files.
+def _data_export(dataset: str, out: Path, layout: describe.Layout = "npy_tree") -> None:
+    """Write any dataset as a DeepLense tree of .npy files, or as a catalogue with FITS stamps.
 
     Parameters
     ----------
@@ -136,8 +136,10 @@ def _data_export(dataset: str, out: Path) -> None:
         A recipe, or a path in any known layout.
     out
         Folder to write.
+    layout
+        npy_tree, or challenge: classifications.csv and FITS stamps, as in the lens finding challenge.
     """
-    describe.export(dataset, out)
+    describe.export(dataset, out, layout)
 
 
 def main(tokens: list[str] | None = None) -> int:

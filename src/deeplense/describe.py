@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from deeplense.core.config import Bounds, Config, Count
 from deeplense.core.console import note, progress, table
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from deeplense.data.dataset import Dataset
 
 SAMPLE = 1024
+Layout = Literal["npy_tree", "challenge"]
 
 
 @dataclass(frozen=True)
@@ -154,8 +155,8 @@ def audit(options: AuditOptions | None = None, /, **fields: Any) -> Audit:
     return found
 
 
-def export(dataset: str, out: Path) -> Path:
-    """Return the root of a DeepLense `.npy` tree, {train,validation,test}/<class>/<name>.npy, made from any dataset.
+def export(dataset: str, out: Path, layout: Layout = "npy_tree") -> Path:
+    """Return the folder that a dataset is written to, in a layout that others read.
 
     Parameters
     ----------
@@ -163,12 +164,16 @@ def export(dataset: str, out: Path) -> Path:
         Recipe or path.
     out
         Folder to write.
+    layout
+        npy_tree: {train,validation,test}/<class>/<name>.npy; challenge: classifications.csv and a FITS stamp of every
+        image and band, as in the lens finding challenge.
     """
     from deeplense.data.export import export_npy_tree
+    from deeplense.data.export_stamps import export_stamps
 
     opened = _open(dataset)
     with progress("exporting", len(opened)) as advance:
-        export_npy_tree(opened, out, advance)
+        {"npy_tree": export_npy_tree, "challenge": export_stamps}[layout](opened, out, advance)
     note(f"{len(opened):,} images are in {out}")
     return out
 

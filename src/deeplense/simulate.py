@@ -206,15 +206,25 @@ def _make_part(order: Order, engine: str, part: tuple[int, int], facts: dict[str
 
 
 def _begin(order: Order, facts: dict[str, Any], to_mend: list[str]) -> None:
-    from deeplense.data.shards import CATALOGUE, MANIFEST, write_catalogue
-    from deeplense.simulation.catalogue import schema, tables
+    from deeplense.data.shards import CATALOGUE, MANIFEST
 
     write_json(order.folder / UNFINISHED, facts)
     for name in (MANIFEST, *to_mend) if to_mend else ():
         (order.folder / name).unlink(missing_ok=True)
     if not (order.folder / CATALOGUE).is_file():
-        rows = tables(order.recipe, order.seed, order.samples)
-        write_catalogue(order.folder / CATALOGUE, schema(order.recipe), rows)
+        _write_catalogue(order, measured=False)
+
+
+def _write_catalogue(order: Order, measured: bool) -> None:
+    """Write what was drawn and, once all images are there, what is measured on them."""
+    from deeplense.data.shards import CATALOGUE, write_catalogue
+    from deeplense.simulation.catalogue import schema, tables, with_observables
+
+    recipe = order.recipe
+    columns, rows = schema(recipe), tables(recipe, order.seed, order.samples)
+    if measured:
+        columns, rows = with_observables(rows, recipe, columns, order.folder)
+    write_catalogue(order.folder / CATALOGUE, columns, rows)
 
 
 def _make_shards(order: Order, engine: str, part: tuple[int, int]) -> None:
@@ -233,6 +243,8 @@ def _make_shards(order: Order, engine: str, part: tuple[int, int]) -> None:
 def _finish(order: Order, facts: dict[str, Any]) -> None:
     from deeplense.data.shards import write_manifest
 
+    if order.recipe.observables:
+        _write_catalogue(order, measured=True)
     write_manifest(order.folder, facts, len(order.samples))
     (order.folder / UNFINISHED).unlink(missing_ok=True)
 

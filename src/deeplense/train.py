@@ -366,7 +366,7 @@ def _prepare(
         config = _record(run, options, settings, (train, validation), normalisation, familiar)
         config["model"]["parameters"] = sum(p.numel() for p in network.parameters())
         if accelerator.is_main_process:
-            run.write_config(config)
+            _begin(run, config)
     return _trainer(options, run, config, accelerator, task, network, (train, validation)), config
 
 
@@ -424,7 +424,7 @@ def _resolve(
         observation = (getattr(dataset, "manifest", {}).get("recipe") or {}).get("observation") or {}
         config["dataset"]["rescale"] = observation.get("rescale", "none")
         if accelerator.is_main_process:
-            run.write_config(config)
+            _begin(run, config)
     trainer = _trainer(options, run, config, accelerator, task, network, (train, validation))
     if settings["adversary"]:
         trainer.contest = contest_of(task, train.image_shape[0], settings["adversary"], options.lr, options.seed)
@@ -489,7 +489,7 @@ def _detect(options: TrainOptions, run: RunFolder, config: dict[str, Any], accel
     if not config:
         familiar = ranges(statistics(sample, network))
         config = _record(run, options, settings, (train, held_out), normalisation, familiar)
-        run.write_config(config)
+        _begin(run, config)
     note(f"run {run.id}; if it is interrupted: deeplense train --resume {run.path}")
     fitted_to, kept_back = (
         Normals(images, normalisation, symmetry, accelerator.device) for images in (train, held_out)
@@ -663,7 +663,20 @@ def _record(
     familiar: dict[str, list[float]],
 ) -> dict[str, Any]:
     """Return what the run folder says of the run, the symmetry of the images resolved."""
+    from deeplense.auditing import before_training
     from deeplense.training.record import record_of
 
-    symmetry = _symmetry(options, images[0].dataset, images[0].image_shape)
-    return record_of(run.id, options.as_dict(), settings | {"symmetry": symmetry}, images, normalisation, familiar)
+    dataset = images[0].dataset
+    settings = settings | {"symmetry": _symmetry(options, dataset, images[0].image_shape)}
+    found = before_training(dataset, settings["features"])
+    said = [{"kind": one.kind, "severity": one.severity, "subject": one.subject, "words": one.words} for one in found]
+    return record_of(run.id, options.as_dict(), settings, images, normalisation, familiar) | {"audit": said}
+
+
+def _begin(run: RunFolder, config: dict[str, Any]) -> None:
+    """Write the record of a run, and say what is wrong with its dataset."""
+    for finding in config["audit"]:
+        note(f"{finding['severity']}: {finding['words']}")
+    if config["audit"]:
+        note(f"more of this: deeplense data audit {config['dataset']['path']}")
+    run.write_config(config)

@@ -250,3 +250,11 @@ def test_the_challenge_as_published(test_data: Path, survey: str) -> None:
     table = read_table(path)
     roles = guess_roles(table.column_names, table)
     assert table.num_rows == 20_000 and roles.of("feature") == () and len(roles.of("truth")) == 3
+
+
+def test_what_is_measured_on_simulated_images_is_no_truth() -> None:
+    names = ["id", "label", "split", "seed", "galaxy_magnitude", "e1", "measured_mag_r", "measured_angle"]
+    roles = guess_roles(names)
+    assert roles.of("feature") == ("measured_mag_r", "measured_angle")
+    assert roles.of("truth") == ("galaxy_magnitude", "e1")
+    assert roles.of("ignored") == ("seed",) and not roles.notes()

@@ -121,7 +121,7 @@ def test_an_interrupted_run_goes_on_to_the_same_weights(
 
 
 def test_truth_is_refused_unless_allowed(stamps: Path, tmp_path: Path) -> None:
-    with pytest.raises(InvalidOption, match="theta_E., which is truth") as caught:
+    with pytest.raises(InvalidOption, match=r"theta_E., which is truth") as caught:
         found(stamps, tmp_path / "run", fusion="late", features=("theta_E",))
     assert "--allow-truth-features" in caught.value.remedy
     assert not (tmp_path / "run").exists()
@@ -178,3 +178,14 @@ def test_a_balanced_epoch_has_as_many_of_each_class(stamps: Path) -> None:
     orders = np.concatenate([loader.order(generator) for _ in range(40)])
     share = float(loader.targets[torch.from_numpy(orders)].float().mean())
     assert math.isclose(share, 0.5, abs_tol=4 * 0.5 / math.sqrt(len(orders)))
+
+
+def test_what_gives_the_label_away_is_said_before_training(
+    stamps: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = found(stamps, tmp_path / "run", fusion="late", allow_truth_features=True)
+    leaks = [one for one in run.config()["audit"] if one["severity"] == "leak"]
+    assert [one["subject"] for one in leaks] == ["theta_E"]
+    assert leaks[0]["words"] in " ".join(capsys.readouterr().err.split())
+    plain = found(stamps, tmp_path / "plain")
+    assert not [one for one in plain.config()["audit"] if one["severity"] == "leak"], "it does not see the column"

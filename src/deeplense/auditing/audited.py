@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from deeplense.auditing import arrangement, pixels, twins
 from deeplense.auditing.columns import Rows, predictive, shifted
 from deeplense.auditing.finding import Finding, ordered
+from deeplense.auditing.headers import header_keywords
 from deeplense.core.errors import InvalidDataset
 from deeplense.data.catalogue import Role, Roles, guess_roles
 from deeplense.data.dataset import Dataset, sort_labels
@@ -138,6 +139,7 @@ def audit_dataset(dataset: Dataset, sample: int, advance: Callable[[int], None],
         findings.append(Finding("sampled", "note", "images", words, {"images": len(chosen), "of": len(dataset)}))
     found = pixels.survey(dataset, chosen, advance)
     seen = rows.take(found.rows)
+    findings += header_keywords(dataset, rows, chosen)
     findings += pixels.damaged(found, ids) + pixels.background(found.measured, seen)
     findings += pixels.pixel_shift(found.measured, seen)
     findings += twins.duplicates(found.measured, seen, [ids[row] for row in found.rows])
@@ -179,18 +181,18 @@ def _of_rows(ids: list[str], rows: Rows) -> list[Finding]:
 def _of_columns(table: pa.Table, roles: Roles, rows: Rows) -> list[Finding]:
     """Return findings over the columns, each by its role."""
     truth = list(roles.of("truth"))
-    features = _arrays(table, [*roles.of("feature"), *truth])
+    features = arrays(table, [*roles.of("feature"), *truth])
     findings = predictive(features, rows, truth)
     # not an input, but what it tells may be seen in the images: another telescope, another part of the sky
     origins: tuple[Role, ...] = ("position", "group", "weight", "ignored")
     others = [name for role in origins for name in roles.of(role)]
-    findings += predictive(_arrays(table, others), rows, kind="origin")
+    findings += predictive(arrays(table, others), rows, kind="origin")
     for name in (one for one in roles.of("group") if one in table.column_names):
         findings += arrangement.shared_groups(name, table[name].to_pylist(), rows)
     return findings + shifted({name: values for name, values in features.items() if name not in truth}, rows)
 
 
-def _arrays(table: pa.Table, names: list[str]) -> Columns:
+def arrays(table: pa.Table, names: list[str]) -> Columns:
     """Return columns as numbers with NaN where null, or as words; lists and the like are left out."""
     columns: Columns = {}
     for name in (one for one in names if one in table.column_names):

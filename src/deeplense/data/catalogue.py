@@ -52,6 +52,8 @@ SIMULATED: dict[str, frozenset[str]] = {
     "a dataset of deeplense": frozenset(("id", "label", "split", "seed")),
 }
 """Simulations whose catalogues are known, by columns that they have."""
+MEASURED = "measured_"
+"""What columns begin with that were measured on the images, beside the truth of a simulation."""
 MAX_CLASSES = 100
 MOSTLY = 0.8
 """Share of different values from which on a column is an id; whoever uses it must cope with a few that are repeated."""
@@ -172,7 +174,8 @@ def _guess(name: str, values: pa.ChunkedArray[Any] | None, simulation: str | Non
         if plain in spellings.split() and _serves(role, values):
             return ColumnRole(role, f"called '{name}'")
     known = next((role for role, spellings in PLAIN.items() if plain in spellings.split()), None)
-    if simulation and known in (None, "feature", "truth"):
+    measured = name.strip().lower().startswith(MEASURED)
+    if simulation and not measured and known in (None, "feature", "truth"):
         return ColumnRole("truth", f"an input or a result of {simulation}, not a measurement: it gives the label away")
     if known in ("position", "group", "ignored"):
         return ColumnRole(known, f"called '{name}'")
@@ -180,8 +183,8 @@ def _guess(name: str, values: pa.ChunkedArray[Any] | None, simulation: str | Non
         return ColumnRole("ignored", "not a number")
     if values is not None and pc.count_distinct(values, mode="only_valid").as_py() < 2 <= len(values):
         return ColumnRole("ignored", "the same value in every row")
-    if known:
-        return ColumnRole(known, f"called '{name}'")
+    if known or measured:
+        return ColumnRole(known or "feature", f"called '{name}'")
     words = {word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+(?![a-z])", name)} | {plain}
     for group, role, reason in WORDS:
         if found := sorted(words & set(group.split())):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,8 @@ def export_npy_tree(dataset: Dataset, out: Path, progress: Callable[[int], None]
     CannotWrite
         When the disk is full or not writable.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise InvalidOption(f"{out} exists already", "a new or empty folder", "choose another place, or remove it")
-    names = _names(dataset)
-    part = out.with_name(f".{out.name}.part")
-    try:
-        shutil.rmtree(part, ignore_errors=True)  # of an export that was killed
+    with new_folder(out) as part:
+        names = _names(dataset)
         for folder in {name.parent for name in names}:
             (part / folder).mkdir(parents=True, exist_ok=True)
         for start in range(0, len(names), BATCH):
@@ -58,6 +55,27 @@ def export_npy_tree(dataset: Dataset, out: Path, progress: Callable[[int], None]
                 np.save(part / names[row], image[0] if len(image) == 1 else image, allow_pickle=False)
             if progress is not None:
                 progress(rows.stop)
+    return out
+
+
+@contextmanager
+def new_folder(out: Path) -> Iterator[Path]:
+    """Yield a folder to write into, which becomes `out` when the block ends, and goes where it fails.
+
+    Raises
+    ------
+    InvalidOption
+        When `out` exists and is not an empty folder.
+    CannotWrite
+        When the disk is full or not writable.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InvalidOption(f"{out} exists already", "a new or empty folder", "choose another place, or remove it")
+    part = out.with_name(f".{out.name}.part")
+    try:
+        shutil.rmtree(part, ignore_errors=True)  # of an export that was killed
+        part.mkdir(parents=True)
+        yield part
         if out.exists():
             out.rmdir()
         part.rename(out)
@@ -69,7 +87,6 @@ def export_npy_tree(dataset: Dataset, out: Path, progress: Callable[[int], None]
         ) from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return out
 
 
 def _names(dataset: Dataset) -> list[Path]:

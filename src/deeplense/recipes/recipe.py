@@ -65,6 +65,8 @@ class Recipe(Config):
         from.
     quirks
         What a reader should know of this recipe, one sentence each.
+    observables
+        Whether the catalogue also has what a survey would measure on the stored images: magnitudes, colours, sizes.
     """
 
     name: str
@@ -82,6 +84,7 @@ class Recipe(Config):
     counts: Counts = field(default_factory=Counts)
     symmetry: Literal["none", "half_turn", "d4"] = "none"
     quirks: tuple[str, ...] = ()
+    observables: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -115,6 +118,23 @@ class Recipe(Config):
             raise InvalidOption(
                 f"{self.n_pixels} pixels at a factor of {self.pair.factor}", "a multiple", "change n_pixels or factor"
             )
+        self._check_observables(instruments)
+
+    def _check_observables(self, instruments: tuple[Instrument, ...]) -> None:
+        if not self.observables:
+            return
+        if self.observation.rescale != "none":
+            raise InvalidOption(
+                "observables = true with images that are rescaled", "pixels that keep their unit", "remove one of them"
+            )
+        for instrument in instruments:
+            instrument.electron_rate(0.0)
+            instrument.background_sigma()
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the recipe as plain values; `observables` only where asked for, as manifests without it are older."""
+        values = super().as_dict()
+        return values if self.observables else {key: value for key, value in values.items() if key != "observables"}
 
     def _check_light(self, name: str, light: Light, instruments: tuple[Instrument, ...]) -> None:
         if light.magnitude is not None:

@@ -1,17 +1,24 @@
-"""The catalogue of a dataset: a row per image, with every parameter that was drawn."""
+"""The catalogue of a dataset: a row per image, with every parameter that was drawn, and what is measured on it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import torch
 
+from deeplense.core.errors import CorruptFile
 from deeplense.data import shards
+from deeplense.data.readers.hdf5 import locate, to_stacks
 from deeplense.recipes.draw import streams_of
 from deeplense.recipes.recipe import Recipe, Sample
 from deeplense.recipes.scenes import draw_parameters
+from deeplense.simulation.photometry import Photometer
+
+PER_QUESTION = 64  # shards: each question of where their arrays lie starts a process
 
 
 def schema(recipe: Recipe) -> pa.Schema:
@@ -44,3 +51,49 @@ def _table(recipe: Recipe, seed: int, samples: Sequence[Sample], columns: pa.Sch
             for row, value in zip(rows, column, strict=True):
                 values[name][row] = value[~np.isnan(value)] if column.ndim == 2 else float(value)
     return pa.table(values, schema=columns)
+
+
+def with_observables(
+    parts: Iterator[pa.Table], recipe: Recipe, columns: pa.Schema, folder: Path
+) -> tuple[pa.Schema, Iterator[pa.Table]]:
+    """Return the columns and the parts of a catalogue, with what is measured on the images in the shards.
+
+    Parameters
+    ----------
+    parts
+        The catalogue shard by shard, as `tables` yields it.
+    recipe
+        What the images are of.
+    columns
+        Of the catalogue so far.
+    folder
+        Of the shards, all of which are there.
+
+    Raises
+    ------
+    CorruptFile
+        When a shard is damaged; raised as the parts are asked for.
+    """
+    photometer = Photometer.of(recipe)
+    wider = pa.schema([*columns, *(pa.field(name, pa.float64()) for name in photometer.columns)])
+    return wider, (_measured(part, images, photometer) for part, images in zip(parts, _images(folder), strict=True))
+
+
+def _measured(part: pa.Table, images: np.ndarray, photometer: Photometer) -> pa.Table:
+    found = photometer.measure(torch.from_numpy(images.astype(np.float32)))
+    for name, values in found.items():
+        part = part.append_column(name, pa.array(values.numpy(), from_pandas=True))  # NaN is null
+    return part
+
+
+def _images(folder: Path) -> Iterator[np.ndarray]:
+    """Yield the images of each shard."""
+    paths = sorted(folder.glob("shard-*.h5"))
+    for first in range(0, len(paths), PER_QUESTION):
+        some = paths[first : first + PER_QUESTION]
+        answers = locate(some)
+        for path, answer in zip(some, answers, strict=False):
+            stack = to_stacks(path, answer)[0].get(shards.IMAGE)
+            if stack is None:
+                raise CorruptFile(path, "no array 'image'", "a shard of images", "remove it, and simulate again")
+            yield stack.rows(np.arange(stack.shape[0]))
