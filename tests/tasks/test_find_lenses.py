@@ -189,3 +189,15 @@ def test_what_gives_the_label_away_is_said_before_training(
     assert leaks[0]["words"] in " ".join(capsys.readouterr().err.split())
     plain = found(stamps, tmp_path / "plain")
     assert not [one for one in plain.config()["audit"] if one["severity"] == "leak"], "it does not see the column"
+
+
+def test_a_benchmark_reads_its_runs(runs: dict[str, RunFolder]) -> None:
+    from deeplense.suites.judged import curves_of
+    from deeplense.suites.kinds import kind_of
+    from deeplense.suites.runs import read_run
+
+    evaluate(run_id=str(runs["mlp"].path), device="cpu")
+    run = read_run(runs["mlp"], "find_lenses")
+    kind = kind_of("find_lenses", None)
+    assert kind is not None and set(kind.always) <= set(run.marks)
+    assert curves_of([run], None)["lens"].true_positive_rate[-1] == 1

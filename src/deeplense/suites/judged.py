@@ -13,6 +13,7 @@ from deeplense.metrics.classification import Floats
 from deeplense.metrics.intervals import Interval
 from deeplense.metrics.ranking import RocCurve, roc_curve
 from deeplense.pages.evaluated import EvaluatedRun
+from deeplense.pages.found import FinderRun
 from deeplense.pages.judged import JudgedRun
 from deeplense.pages.strange import DetectorRun
 
@@ -64,7 +65,7 @@ def _curve(run: JudgedRun, label: str, normal: str | None) -> RocCurve:
     if normal is not None:
         chosen = np.isin(run.targets, (place, run.labels.index(normal)))
         return roc_curve(strangeness(run, normal)[chosen], run.targets[chosen] == place)
-    if not isinstance(run, EvaluatedRun):
+    if not isinstance(run, EvaluatedRun | FinderRun):
         raise TypeError(type(run))
     return roc_curve(run.probabilities[:, place], run.targets == place)
 

@@ -103,6 +103,12 @@ def _detector_run(folder: RunFolder) -> JudgedRun:
     return read_detector_run(folder)
 
 
+def _finder(folder: RunFolder) -> JudgedRun:
+    from deeplense.pages.found import read_finder_run
+
+    return read_finder_run(folder)
+
+
 def _resolved(folder: RunFolder) -> JudgedRun:
     from deeplense.pages.resolved import read_resolved_run
 
@@ -172,7 +178,7 @@ TASKS = {
     "find_lenses": Asked(
         table="lenses",
         against_normal=None,
-        read=_classifier,
+        read=_finder,
         by_steps=True,
         source=None,
         parameters=_of_network,
