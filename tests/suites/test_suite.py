@@ -230,7 +230,7 @@ def super_resolution() -> Suite:
 
 
 def test_the_suite_is_known_and_other_files_of_the_folder_are_not() -> None:
-    assert set(known_suites()) == {"substructure", "anomalies", "super_resolution"}
+    assert set(known_suites()) == {"substructure", "anomalies", "lens_finding", "super_resolution"}
     with pytest.raises(UnknownName, match="substructure"):
         load_suite("sub_structure")
 
@@ -306,7 +306,7 @@ def test_published_figures_stand_beside_what_they_are_published_of(super_resolut
     assert datasets == {"super_resolution": 42.375}
 
 
-@pytest.mark.parametrize("name", ["substructure", "super_resolution"])
+@pytest.mark.parametrize("name", ["substructure", "lens_finding", "super_resolution"])
 @pytest.mark.parametrize("size", ["smoke", "cpu", "full"])
 def test_every_method_gets_the_same_budget(size: str, name: str) -> None:
     budgets: dict[str, set[Any]] = {}
