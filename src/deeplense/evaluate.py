@@ -95,7 +95,8 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     calibration = _calibration(model, images, options.batch_size) if judged else _known_calibration(home, run)
     marks = model.task.marks_with_intervals(answers, images.targets.numpy(), calibration.get("temperature"))
     marks |= _after_isotonic(model, answers, images, calibration)
-    _write(folder, model.task.columns(answers), images, marks, options.split)
+    stamp = {"truth_features_used": [True] * len(images)} if model.used_truth else {}
+    _write(folder, dict(model.task.columns(answers)) | stamp, images, marks, options.split)
     _write_or_remove(folder.calibration, calibration if judged else {})
     _write_tables(folder.path, model.task.tables(answers, images.targets.numpy()))
     if model.task.positive is None:
@@ -110,6 +111,8 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
         ("mark", "value", "95 % interval"),
         [(name, *_printed(mark)) for name, mark in marks.items()],
     )
+    if model.used_truth:
+        note("columns that no survey can measure were read: these marks mean nothing for real objects")
     note(f"marks and predictions are in {folder.path}; see them with: deeplense report {run.path}")
     return marks
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -127,6 +128,8 @@ def test_truth_is_refused_unless_allowed(stamps: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "run").exists()
     run = found(stamps, tmp_path / "run", fusion="late", allow_truth_features=True)
     assert run.config()["options"]["features"] == ["mag_r", "radius", "theta_E"]
+    evaluate(run_id=str(run.path), device="cpu")
+    assert all(pq.read_table(run.predictions)["truth_features_used"].to_pylist())
 
 
 @pytest.mark.parametrize(

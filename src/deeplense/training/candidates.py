@@ -153,7 +153,7 @@ def rank_candidates(
         "masked_pixels": masked[order],
         "error": pa.array(errors, pa.string()).take(order),
     }
-    if any(_used_truth(finder) for finder in finders):
+    if any(finder.model.used_truth for finder in finders):
         columns["truth_features_used"] = np.ones(n, bool)
     return pa.table(columns)
 
@@ -221,9 +221,5 @@ def facts_of(finders: Sequence[Finder], prevalence: float | None) -> dict[str, s
         "SOFTWARE": f"deeplense {__version__}",
         "PREVAL": finders[0].trained if prevalence is None else prevalence,
         "CALIBRAT": "isotonic" if all(finder.isotonic is not None for finder in finders) else "none",
-        "TRUTH": "used" if any(_used_truth(finder) for finder in finders) else "not used",
+        "TRUTH": "used" if any(finder.model.used_truth for finder in finders) else "not used",
     }
-
-
-def _used_truth(finder: Finder) -> bool:
-    return bool(finder.model.config["options"].get("allow_truth_features"))

@@ -140,6 +140,11 @@ class TrainedModel:
         return tuple(self.config["options"].get("features", ()))
 
     @property
+    def used_truth(self) -> bool:
+        """Whether columns could be read that only a simulation or a model knows: what it says means little then."""
+        return bool(self.config["options"].get("allow_truth_features"))
+
+    @property
     def needs_features(self) -> bool:
         """Whether an image alone is not enough to answer."""
         return bool(self.feature_names)
