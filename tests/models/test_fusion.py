@@ -114,3 +114,8 @@ def test_a_network_reads_features_and_what_is_not_given_is_missing(name: str) ->
 def test_a_model_of_the_catalogue_alone_wants_a_catalogue() -> None:
     with pytest.raises(InvalidOption, match="catalogue_mlp without a catalogue"):
         build_network(ModelChoice("deeplense", "catalogue_mlp"), (1, 32, 32), 2)
+
+
+def test_trees_tell_two_classes_apart() -> None:
+    with pytest.raises(InvalidOption, match="catalogue_trees with 3 classes"):
+        build_network(ModelChoice("deeplense", "catalogue_trees", features=("a",)), (1, 32, 32), 3)

@@ -18,11 +18,21 @@ from torch import nn
 
 from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
 from deeplense.models.backbone import MODELS
-from deeplense.models.network import ModelChoice, Network, build_network, is_physical, load_weights, resolve_name
+from deeplense.models.network import (
+    ModelChoice,
+    Network,
+    build_network,
+    is_physical,
+    load_weights,
+    reads_catalogue,
+    resolve_name,
+)
 from deeplense.models.timm_backbone import Unreachable
 from deeplense.recipes.recipe import load_recipe
 
-OURS = [(MODELS[name].source, name) for name in MODELS]
+OURS = [  # those of the catalogue alone are in test_fusion.py
+    (MODELS[name].source, name) for name in MODELS if not reads_catalogue(MODELS[name].source, name)
+]
 PHYSICAL = [(source, name) for source, name in OURS if is_physical(name)]
 TIMM = [("timm", name) for name in ("resnet18", "convnext_atto", "convit_tiny", "vit_tiny_patch16_224")]
 FIXED_SIZE = ("convit_tiny", "vit_tiny_patch16_224")

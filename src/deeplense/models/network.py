@@ -234,17 +234,22 @@ def _head(choice: ModelChoice, num_pooled: int, n_out: int) -> nn.Module:
     head = complex_head if choice.complex else linear_head
     if not choice.single_logit:
         return head(num_pooled, n_out, choice.dropout)
+    _check_two("--single-logit", n_out)
+    return nn.Sequential(head(num_pooled, 1, choice.dropout), TwoOfOne())
+
+
+def _check_two(what: str, n_out: int) -> None:
     if n_out != 2:
         raise InvalidOption(
-            f"--single-logit with {n_out} classes", "two classes, which one logit can tell apart", "leave it out"
+            f"{what} with {n_out} classes", "two classes, which one logit can tell apart", "leave it out"
         )
-    return nn.Sequential(head(num_pooled, 1, choice.dropout), TwoOfOne())
 
 
 def _head_after(fusion: Fusion, choice: ModelChoice, n_out: int) -> nn.Module:
     """Return the head behind a fusion; where that gives a logit itself, a scale and an offset of it."""
     if not fusion.gives_logit:
         return _head(choice, fusion.num_out, n_out)
+    _check_two(choice.model_name, n_out)
     rescale = nn.Linear(1, 1)
     nn.init.ones_(rescale.weight)
     nn.init.zeros_(rescale.bias)
