@@ -42,7 +42,10 @@ def trained(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Callab
         folder = tmp_path_factory.mktemp("run") / "run"
         return RunFolder(train(**{"dataset": str(small_set), "out": folder} | BASE | options))
 
-    return run
+    def hashable(**options: Any) -> RunFolder:
+        return run(**{name: tuple(value) if isinstance(value, list) else value for name, value in options.items()})
+
+    return hashable
 
 
 def learnt(run: RunFolder) -> str:
