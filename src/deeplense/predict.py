@@ -13,7 +13,9 @@ from deeplense.core.errors import DeepLenseError, InvalidOption, MissingFile
 from deeplense.core.files import atomic
 
 if TYPE_CHECKING:
+    import numpy as np
     import pyarrow as pa
+    from jaxtyping import Int64
 
     from deeplense.core.run_folder import RunFolder
     from deeplense.data.readers.stamps import Stamps
@@ -245,12 +247,12 @@ def _find(options: PredictOptions, run: RunFolder) -> Path:
     if options.own_stretch:
         finders = [finder.stretched_to(survey) for finder in finders]
     with progress("looking for lenses", len(survey)) as advance:
-        table = rank_candidates(finders, survey, options.prevalence, options.batch_size, advance)
+        table, rows = rank_candidates(finders, survey, options.prevalence, options.batch_size, advance)
     if options.known_lenses is not None:
         table = mark_known(table, options.known_lenses, options.match_radius)
     write_table(table, out, facts_of(finders, options.prevalence))
     if options.mosaic is not None:
-        _write_mosaic(options, table, survey)
+        _write_mosaic(options, table, survey, rows)
     note(f"{table.num_rows:,} rows are in {out}")
     if "truth_features_used" in table.column_names:
         note("columns that no survey can measure were read: these ranks mean nothing for real objects")
@@ -258,15 +260,22 @@ def _find(options: PredictOptions, run: RunFolder) -> Path:
     return out
 
 
-def _write_mosaic(options: PredictOptions, table: pa.Table, survey: Stamps) -> None:
-    """Write the page of the images at the top of the ranking."""
+def _write_mosaic(options: PredictOptions, table: pa.Table, survey: Stamps, rows: Int64[np.ndarray, " N"]) -> None:
+    """Write the page of the images at the top of the ranking; one that has gone since is left out."""
     from deeplense.pages.mosaic import render
 
     assert options.mosaic is not None  # asked for by those who know
-    ranked = table.filter(table["rank"].is_valid()).slice(0, options.top)
-    row_of = {survey.ids[row]: place for place, row in enumerate(survey.rows)}
-    images = [survey.images([row_of[str(name)]])[0] for name in ranked["id"].to_pylist()]
-    page = render(options.run_id, str(options.files[0]), ranked.to_pylist(), images, table.num_rows)
+    place_of = {row: place for place, row in enumerate(survey.rows)}
+    shown, images = [], []
+    for candidate, row in zip(table.slice(0, options.top).to_pylist(), rows[: options.top].tolist(), strict=True):
+        if candidate["rank"] is None:
+            break
+        try:
+            images.append(survey.images([place_of[row]])[0])
+            shown.append(candidate)
+        except DeepLenseError as error:
+            note(f"{candidate['id']} is not shown: {error.found}")
+    page = render(options.run_id, str(options.files[0]), shown, images, table.num_rows)
     with atomic(options.mosaic) as temporary:
         temporary.write_text(page, encoding="utf-8")
     note(f"the first {len(images):,} are shown in {options.mosaic}")

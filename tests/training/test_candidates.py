@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -183,3 +184,58 @@ def test_options_of_others_are_refused(survey: Path, runs: dict[str, RunFolder],
 def test_a_run_that_knows_no_lenses_is_refused(survey: Path, small_run: Path) -> None:
     with pytest.raises(InvalidOption, match="no_sub, cdm, axion"):
         predict(run_id=str(small_run), files=(survey / "catalogue.csv",), images=survey / "stamps", device="cpu")
+
+
+def test_what_one_of_a_committee_refuses_has_a_reason(
+    survey: Path, runs: dict[str, RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from deeplense.training.candidates import Finder
+
+    taken = Finder.taken
+
+    def refuse(self: Finder, image: Any) -> Any:
+        return "refused" if self.model.run.id == "image" else taken(self, image)
+
+    monkeypatch.setattr(Finder, "taken", refuse)
+    out = tmp_path / "c.parquet"
+    with pytest.raises(UnreadableImages, match=f"{N + 2} of {N + 2}"):
+        predict(
+            run_id=str(runs["image"].path),
+            files=(survey / "catalogue.csv",),
+            images=survey / "stamps",
+            out=out,
+            device="cpu",
+            committee=(str(runs["late"].path),),
+        )
+    table = pq.read_table(out)
+    assert table["rank"].null_count == N + 2 and table["error"].null_count == 0
+
+
+def test_without_knots_the_temperature_calibrates(survey: Path, runs: dict[str, RunFolder], tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "plain")
+    shutil.copytree(runs["image"].path, run.path)
+    (run.path / "calibration.json").write_text('{"temperature": 2.0}')
+    table = pq.read_table(candidates(survey, run, tmp_path / "c.parquet")).slice(0, N)
+    score = table["score"].to_numpy()
+    odds = np.sqrt(score / (1 - score))
+    assert np.allclose(table["p_lens"].to_numpy(), odds / (1 + odds), atol=1e-6)
+    assert pq.read_schema(tmp_path / "c.parquet").metadata[b"CALIBRAT"] == b"temperature"
+
+
+def test_the_mosaic_shows_rows_not_names(survey: Path, runs: dict[str, RunFolder], tmp_path: Path) -> None:
+    """Two objects of one name keep their own stamps, by their paths."""
+    folder = tmp_path / "twins"
+    folder.mkdir()
+    for number in range(4):
+        np.save(folder / f"s{number}.npy", np.load(survey / "stamps" / f"{1000 + number}.npy"))
+    (folder / "catalogue.csv").write_text("name,path\n" + "\n".join(f"a{k // 2},s{k}.npy" for k in range(4)))
+    page = tmp_path / "m.html"
+    predict(
+        run_id=str(runs["image"].path),
+        files=(folder / "catalogue.csv",),
+        out=tmp_path / "c.csv",
+        mosaic=page,
+        device="cpu",
+    )
+    pictures = {line.partition('src="')[2] for line in page.read_text().splitlines() if "<figure>" in line}
+    assert len(pictures) == 4

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -18,6 +18,7 @@ from deeplense.data.transforms import centre_crop, fit_normalisation
 from deeplense.metrics.calibrated import read_calibration
 from deeplense.metrics.isotonic import Isotonic
 from deeplense.metrics.survey import shifted_prior
+from deeplense.metrics.temperature import tempered
 from deeplense.tasks.find_lenses import LENS
 from deeplense.training.trained import TrainedModel
 from deeplense.version import __version__
@@ -34,14 +35,15 @@ class Finder:
     ----------
     model
         The run.
-    isotonic
-        What its probabilities are worth, by its validation split; None where the run was not judged.
+    isotonic, temperature
+        What its probabilities are worth, by its validation split; None where that was not fitted. The first wins.
     trained
         Share of lenses among the images that the probabilities are for.
     """
 
     model: TrainedModel
     isotonic: Isotonic | None
+    temperature: float | None
     trained: float
 
     @classmethod
@@ -65,7 +67,13 @@ class Finder:
         shares = model.config["options"].get("shares")
         default = 1 / len(model.labels) if shares is None else shares[model.labels.index(LENS)]
         isotonic = Isotonic.from_mapping(known["isotonic"]) if "isotonic" in known else None
-        return cls(model, isotonic, float(known.get("prevalence", default)))
+        temperature = known.get("temperature") if len(model.labels) == 2 else None  # of more classes lens is one
+        return cls(model, isotonic, temperature, float(known.get("prevalence", default)))
+
+    @property
+    def calibration(self) -> str:
+        """How its probabilities are made honest."""
+        return "isotonic" if self.isotonic else "temperature" if self.temperature else "none"
 
     def stretched_to(self, survey: Stamps) -> Finder:
         """Return the finder with its stretch fitted to a survey of other units or noise; nothing there is unlike."""
@@ -91,10 +99,29 @@ class Finder:
             return f"an image of {image.shape}; expected {wanted} (channels, height, width), as in training"
         return image
 
-    def probabilities(self, scores: Float64[np.ndarray, " N"], prevalence: float | None) -> Float64[np.ndarray, " N"]:
-        """Return what scores are worth where lenses are as common as in a survey; None: as in training."""
-        p = scores if self.isotonic is None else self.isotonic(scores)
-        return np.asarray(p) if prevalence is None else shifted_prior(p, self.trained, prevalence)
+    def probabilities(self, scores: Float64[np.ndarray, " N"], prevalence: float) -> Float64[np.ndarray, " N"]:
+        """Return what scores are worth where lenses are as common as in a survey; NaN stays NaN."""
+        p = scores
+        if self.isotonic is not None:
+            p = self.isotonic(scores)
+        elif self.temperature is not None:
+            p = tempered(np.stack([1 - scores, scores], 1), self.temperature)[:, 1]
+        return shifted_prior(p, self.trained, prevalence)
+
+
+class Ranked(NamedTuple):
+    """A table of candidates.
+
+    Attributes
+    ----------
+    table
+        A row per object, the likeliest lens first.
+    rows
+        Of each, its row in the catalogue.
+    """
+
+    table: pa.Table
+    rows: Int64[np.ndarray, " N"]
 
 
 def rank_candidates(
@@ -103,7 +130,7 @@ def rank_candidates(
     prevalence: float | None,
     batch_size: int,
     advance: Callable[[int], None],
-) -> pa.Table:
+) -> Ranked:
     """Return one row per object of a catalogue, the likeliest lens first, those without an answer last.
 
     Of several finders the probability is the mean of theirs, each calibrated by itself.
@@ -115,7 +142,7 @@ def rank_candidates(
     survey
         The catalogue and its stamps.
     prevalence
-        Share of lenses in the survey; None for that of training.
+        Share of lenses in the survey; None for that of the first finder's training.
     batch_size
         Images at a time.
     advance
@@ -134,11 +161,14 @@ def rank_candidates(
     for first in range(0, len(survey), batch_size):
         rows = np.arange(first, min(first + batch_size, len(survey)))
         read = [_read(survey, int(row)) for row in rows]
-        masked[[survey.rows[row] for row in rows]] = [pixels for _, pixels in read]
-        for place, finder in enumerate(finders):
-            _score(finder, survey, (rows, [stamp for stamp, _ in read]), scores[place], (errors, unlike))
+        for row, (stamp, pixels) in zip(rows, read, strict=True):
+            place = survey.rows[row]
+            masked[place], errors[place] = pixels, stamp if isinstance(stamp, str) else None
+        for finder, own in zip(finders, scores, strict=True):
+            _score(finder, survey, (rows, [stamp for stamp, _ in read]), own, (errors, unlike))
         advance(len(rows))
-    each = [finder.probabilities(own, prevalence) for finder, own in zip(finders, scores, strict=True)]
+    aim = finders[0].trained if prevalence is None else prevalence
+    each = [finder.probabilities(own, aim) for finder, own in zip(finders, scores, strict=True)]
     p = np.mean(each, axis=0)
     order = np.lexsort((np.arange(n), -np.nan_to_num(scores.mean(0), nan=-1), -np.nan_to_num(p, nan=-1)))
     ranked = np.isfinite(p)[order]
@@ -147,7 +177,7 @@ def rank_candidates(
         "id": pa.array(survey.ids).take(order),
         **{name: survey.table[name].take(order) for name in survey.roles_of_table.of("position")},
         "p_lens": pa.array(p[order], mask=~ranked),
-        "prevalence": np.full(n, finders[0].trained if prevalence is None else prevalence),
+        "prevalence": np.full(n, aim),
         **_of_each(finders, scores, each, order),
         "unlike": pa.array(unlike, pa.string()).take(order),
         "masked_pixels": masked[order],
@@ -155,7 +185,7 @@ def rank_candidates(
     }
     if any(finder.model.used_truth for finder in finders):
         columns["truth_features_used"] = np.ones(n, bool)
-    return pa.table(columns)
+    return Ranked(pa.table(columns), order)
 
 
 def _of_each(
@@ -197,7 +227,8 @@ def _score(
     good = np.array([not isinstance(stamp, str) for stamp in stamps])
     places = [survey.rows[row] for row in rows]
     for place, stamp in zip(places, stamps, strict=True):
-        errors[place] = stamp if isinstance(stamp, str) else None
+        if isinstance(stamp, str):
+            errors[place] = stamp
     if not good.any():
         return
     batch = np.stack([stamp for stamp in stamps if not isinstance(stamp, str)])
@@ -220,6 +251,6 @@ def facts_of(finders: Sequence[Finder], prevalence: float | None) -> dict[str, s
         "WEIGHTS": " ".join(sha256(finder.model.run.weights)[:16] for finder in finders),
         "SOFTWARE": f"deeplense {__version__}",
         "PREVAL": finders[0].trained if prevalence is None else prevalence,
-        "CALIBRAT": "isotonic" if all(finder.isotonic is not None for finder in finders) else "none",
+        "CALIBRAT": " ".join(finder.calibration for finder in finders),
         "TRUTH": "used" if any(finder.model.used_truth for finder in finders) else "not used",
     }
