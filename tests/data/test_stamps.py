@@ -283,7 +283,7 @@ def test_labels_splits_and_names_of_columns(tmp_path: Path) -> None:
     assert ids_of(dataset) == [str(key) for key in IDS] and dataset.labels == ("nonlens", "lens")
     assert dataset.roles.of("feature") == ("mag_g",) and dataset.roles.of("id") == ("id",)
     assert "objid" in dataset.roles.columns["id"].reason
-    assert any("1 objects have no label" in sentence for sentence in dataset.problems)
+    assert any("Objects without a label: 1." in sentence for sentence in dataset.problems)
 
 
 def test_the_user_says_which_column_is_the_label(tmp_path: Path) -> None:

@@ -273,7 +273,7 @@ def _labels(path: Path, name: str, values: pa.ChunkedArray[Any]) -> list[str | N
 def _classes(counts: Counter[str | None]) -> Iterator[str]:
     """Yield a sentence on objects without label, and one on unequal classes."""
     if counts[None]:
-        yield f"{counts[None]:,} objects have no label."
+        yield f"Objects without a label: {counts[None]:,}."
     known = Counter({label: count for label, count in counts.items() if label is not None})
     if known and max(known.values()) >= UNEQUAL * min(known.values()):
         (most, n_most), *_, (least, n_least) = known.most_common()
