@@ -75,7 +75,25 @@ class Scaled(nn.Module):
         return torch.cat([scaled.masked_fill(missing, 0.0), missing.to(scaled)], 1)
 
 
-class Late(Fusion):
+class OfScaled(Fusion):
+    """A fusion that reads scaled features and learns by gradients.
+
+    Parameters
+    ----------
+    num_features
+        F.
+    """
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.scaled = Scaled(num_features)
+
+    def fit(self, features: Float32[Tensor, "N F"], targets: Int64[Tensor, " N"], seed: int) -> None:
+        """Take the scale of the features."""
+        self.scaled.fit(features)
+
+
+class Late(OfScaled):
     """Features through two linear layers, beside the image's vector.
 
     Parameters
@@ -85,21 +103,16 @@ class Late(Fusion):
     """
 
     def __init__(self, num_pooled: int, num_features: int) -> None:
-        super().__init__()
-        self.scaled = Scaled(num_features)
+        super().__init__(num_features)
         self.encode = nn.Sequential(nn.Linear(2 * num_features, HIDDEN), nn.GELU(), nn.Linear(HIDDEN, HIDDEN))
         self.num_out = num_pooled + HIDDEN
-
-    def fit(self, features: Float32[Tensor, "N F"], targets: Int64[Tensor, " N"], seed: int) -> None:
-        """Take the scale of the features."""
-        self.scaled.fit(features)
 
     def forward(self, pooled: Float[Tensor, "B P"], features: Float32[Tensor, "B F"]) -> Float[Tensor, "B Q"]:
         """Return both vectors, one after the other."""
         return torch.cat([pooled, self.encode(self.scaled(features))], 1)
 
 
-class FiLM(Fusion):
+class FiLM(OfScaled):
     """Features scale and shift every channel of the image's vector (Perez et al. 2018, AAAI, arXiv:1709.07871).
 
     On the pooled vector: of the last map, before a mean over places, it would be the same. The layer that makes
@@ -112,17 +125,12 @@ class FiLM(Fusion):
     """
 
     def __init__(self, num_pooled: int, num_features: int) -> None:
-        super().__init__()
-        self.scaled = Scaled(num_features)
+        super().__init__(num_features)
         last = nn.Linear(HIDDEN, 2 * num_pooled)
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         self.encode = nn.Sequential(nn.Linear(2 * num_features, HIDDEN), nn.GELU(), last)
         self.num_out = num_pooled
-
-    def fit(self, features: Float32[Tensor, "N F"], targets: Int64[Tensor, " N"], seed: int) -> None:
-        """Take the scale of the features."""
-        self.scaled.fit(features)
 
     def forward(self, pooled: Float[Tensor, "B P"], features: Float32[Tensor, "B F"]) -> Float[Tensor, "B Q"]:
         """Return the scaled and shifted vector."""
