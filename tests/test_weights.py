@@ -44,6 +44,7 @@ def test_each_does_on_new_images_what_its_card_says(name: str, tmp_path: Path, m
     found, promised = marks[primary], promises[primary]
     assert found.high >= promised["low"], "a new seed gives the same marks within the intervals"
     assert (tmp_path / "runs" / name / "new-test" / "metrics.json").is_file()
+    assert (tmp_path / "runs" / name / "new-test" / "selection.csv").is_file() == (primary == "auroc_lens")
     assert not list(SHIPPED.rglob("predictions.parquet")), "an evaluation writes nothing into the package"
 
 

@@ -214,6 +214,12 @@ def _answer(options: PredictOptions, run: RunFolder) -> Path:
     if options.maps is not None:
         _check_names(files)
     model = TrainedModel.load(run, options.device)
+    if model.needs_features:
+        raise InvalidOption(
+            f"images alone with the run {run.id}, which also reads {', '.join(model.feature_names)}",
+            "one catalogue with these columns, and its stamps",
+            "`deeplense predict RUN catalogue.csv --images stamps/`, or a run that reads images alone",
+        )
     model.expect(len(files))
     parts = []
     with progress("predicting", len(files)) as advance:

@@ -239,3 +239,13 @@ def test_the_mosaic_shows_rows_not_names(survey: Path, runs: dict[str, RunFolder
     )
     pictures = {line.partition('src="')[2] for line in page.read_text().splitlines() if "<figure>" in line}
     assert len(pictures) == 4
+
+
+def test_a_run_that_reads_a_catalogue_does_not_answer_images_alone(
+    survey: Path, runs: dict[str, RunFolder], tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidOption, match="which also reads mag"):
+        predict(
+            run_id=str(runs["late"].path), files=(survey / "stamps" / "1000.npy",), out=tmp_path / "a.csv", device="cpu"
+        )
+    assert not (tmp_path / "a.csv").exists()
