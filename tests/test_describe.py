@@ -149,6 +149,11 @@ def test_an_export_as_catalogue_and_stamps(small_set: Path, tmp_path: Path) -> N
     assert foreign.splits() == own.splits() and foreign.targets().tolist() == own.targets().tolist()
 
 
+def test_a_layout_that_is_none_is_refused(small_set: Path, tmp_path: Path) -> None:
+    with pytest.raises(UnknownName, match="challenge"):
+        export(str(small_set), tmp_path / "out", "chalenge")  # type: ignore[arg-type]
+
+
 def test_an_export_does_not_touch_what_is_there(small_set: Path, tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("do not lose me")
     with pytest.raises(InvalidOption, match="exists already"):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from deeplense.core.config import Bounds, Config, Count
 from deeplense.core.console import note, progress, table
-from deeplense.core.errors import InvalidOption
+from deeplense.core.errors import InvalidOption, UnknownName
 from deeplense.core.files import atomic
 from deeplense.core.run_folder import find_run, shipped_runs
 
@@ -167,13 +167,21 @@ def export(dataset: str, out: Path, layout: Layout = "npy_tree") -> Path:
     layout
         npy_tree: {train,validation,test}/<class>/<name>.npy; challenge: classifications.csv and a FITS stamp of every
         image and band, as in the lens finding challenge.
+
+    Raises
+    ------
+    UnknownName
+        For any other layout.
     """
     from deeplense.data.export import export_npy_tree
     from deeplense.data.export_stamps import export_stamps
 
+    writers = {"npy_tree": export_npy_tree, "challenge": export_stamps}
+    if layout not in writers:
+        raise UnknownName("layout", layout, writers)
     opened = _open(dataset)
     with progress("exporting", len(opened)) as advance:
-        {"npy_tree": export_npy_tree, "challenge": export_stamps}[layout](opened, out, advance)
+        writers[layout](opened, out, advance)
     note(f"{len(opened):,} images are in {out}")
     return out
 

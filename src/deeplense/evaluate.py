@@ -99,7 +99,7 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     _write(folder, dict(model.task.columns(answers)) | stamp, images, marks, options.split)
     _write_or_remove(folder.calibration, calibration if judged else {})
     _write_tables(folder.path, model.task.tables(answers, images.targets.numpy()))
-    if model.task.positive is None:
+    if model.place is None:
         _write_sensitivity(folder, model, answers, images)
     else:
         _write_selection(folder, model, answers, images)
@@ -152,8 +152,7 @@ def _calibration(model: TrainedModel, images: Loader, batch_size: int) -> dict[s
     answers, targets = model.answers(validation, batch_size), validation.targets.numpy()
     temperature = model.task.temperature(answers, targets)
     found: dict[str, Any] = {} if temperature is None else {"temperature": temperature}
-    if model.task.positive is not None:
-        place = model.labels.index(model.task.positive)
+    if (place := model.place) is not None:
         found["isotonic"] = fit_isotonic(answers[:, place], targets == place).as_dict()
         found["prevalence"] = float((targets == place).mean())
     return found and found | {"split": "validation", "n": len(validation)}
@@ -175,9 +174,8 @@ def _after_isotonic(
     from deeplense.metrics.isotonic import Isotonic
     from deeplense.metrics.marks import ece_mark
 
-    if "isotonic" not in calibration or model.task.positive is None:
+    if "isotonic" not in calibration or (place := model.place) is None:
         return {}
-    place = model.labels.index(model.task.positive)
     p = Isotonic.from_mapping(calibration["isotonic"])(answers[:, place])
     return {"ece_isotonic": ece_mark(np.stack([1 - p, p], 1), (images.targets.numpy() == place).astype(np.int64))}
 
@@ -189,7 +187,7 @@ def _write_selection(folder: RunFolder, model: TrainedModel, answers: np.ndarray
     from deeplense.metrics.selection import selection_table
     from deeplense.simulation.truth import Truth
 
-    truth, place = Truth.of(images.dataset), model.labels.index(str(model.task.positive))
+    truth, place = Truth.of(images.dataset), model.place
     lenses = np.flatnonzero(images.targets.numpy() == place)
     rows: dict[str, Any] = {}
     if truth is not None and lenses.size:

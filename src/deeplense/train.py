@@ -533,11 +533,12 @@ def _resolve_model(options: TrainOptions) -> dict[str, Any]:
 def _finding(options: TrainOptions, train: Loader) -> dict[str, Any]:
     """Return what lens finding must know of its training images: columns to read, weights and share of the classes."""
     counts = train.targets.bincount(minlength=len(train.dataset.labels)).double()
-    weights = counts.mean() / counts if options.balance == "weights" else counts / counts
-    shares = counts / counts.sum() if options.balance in (None, "none") else counts / counts / len(counts)
+    alike = counts.new_ones(len(counts))
+    weights = counts.mean() / counts if options.balance == "weights" else alike
+    shares = counts / counts.sum() if options.balance in (None, "none") else alike / len(counts)
     return {
-        **{name: getattr(options, name) or value for name, value in FINDING.items()},
-        "features": list(_features(options, train.dataset)),
+        **_settings(options, FINDING),
+        "features": list(train.feature_names),
         "class_weights": weights.tolist(),
         "shares": shares.tolist(),
     }
@@ -591,7 +592,8 @@ def _images(options: TrainOptions) -> tuple[Loader, Loader]:
     name = _named(options)
     if not options.fresh:
         dataset = open_dataset(ensure(name))
-        return _loader(dataset, "train", options), _loader(dataset, "validation", options)
+        features = _features(options, dataset)
+        return _loader(dataset, "train", options, features), _loader(dataset, "validation", options, features)
     if options.fusion not in (None, "none"):
         raise InvalidOption("--fresh with --fusion", "a dataset with a catalogue", "leave out one of them")
     if options.folds is not None:
@@ -605,10 +607,11 @@ def _images(options: TrainOptions) -> tuple[Loader, Loader]:
     drawn = load_recipe(name)
     n_images = options.epochs * drawn.counts.train * len(drawn.labels)
     recipe = RecipeDataset(name, compiled=worth_compiling(n_images))
-    return FreshLoader(recipe, options.seed, options.crop), _loader(recipe, "validation", options)
+    features = _features(options, recipe)  # a recipe has none to read: whoever asks for them hears so
+    return FreshLoader(recipe, options.seed, options.crop), _loader(recipe, "validation", options, features)
 
 
-def _loader(dataset: Dataset, split: str, options: TrainOptions) -> Loader:
+def _loader(dataset: Dataset, split: str, options: TrainOptions, features: tuple[str, ...]) -> Loader:
     """Return the labelled images of a split; every class must be in it."""
     from deeplense.data.loader import Loader
     from deeplense.data.splits import Fold
@@ -621,7 +624,7 @@ def _loader(dataset: Dataset, split: str, options: TrainOptions) -> Loader:
         labelled,
         crop=options.crop,
         workers=0 if options.fresh else options.workers,
-        features=_features(options, dataset),
+        features=features,
     )
     loader.balanced = options.balance == "sampling" and split == "train"
     present = set(loader.targets.tolist())

@@ -184,3 +184,11 @@ def test_selection_function_rises_with_what_makes_lenses_easy() -> None:
     threshold = np.sort(scores[~positive])[-21]
     first = positive & (size <= table["high"][0])
     assert one[0] == pytest.approx((scores[first] > threshold).mean(), abs=1 / 200)
+
+
+def test_a_rate_is_a_whole_number_of_images_in_spite_of_rounding() -> None:
+    positive = np.repeat([True, False], [40, 2900])  # 0.01 × 2900 is 28.999…
+    scores = np.where(positive, 2900 - 29 + 0.5, np.arange(2940) - 39)  # every lens just below 29 of the others
+    table = selection_table(scores, positive, {"theta_E": np.where(positive, np.arange(2940), np.nan)})
+    found = zip(table["completeness"], table["false_positive_rate"], strict=True)
+    assert [value for value, rate in found if rate == 0.01] == [1.0] * 4

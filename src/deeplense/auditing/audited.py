@@ -21,7 +21,7 @@ from deeplense.data.catalogue import Role, Roles, guess_roles
 from deeplense.data.dataset import Dataset, sort_labels
 from deeplense.data.readers.names import split_name
 from deeplense.data.splits import assign_splits
-from deeplense.data.tables import FITS_TABLES, TABLES, read_table
+from deeplense.data.tables import FITS_TABLES, TABLES, holds_numbers, read_table
 
 Columns = dict[str, NDArray[Any]]
 PREFIX = {"0": "nonlens", "1": "lens"}
@@ -131,22 +131,19 @@ def audit_dataset(dataset: Dataset, sample: int, advance: Callable[[int], None],
     if "path" in table.column_names:
         root = dataset.path if dataset.path.is_dir() else dataset.path.parent
         findings += arrangement.files(root, table["path"].to_pylist(), rows)
-    chosen = _sample(len(dataset), sample, seed)
+    chosen = some_of(len(dataset), sample, seed)
     if len(chosen) < len(dataset):
         words = (
             f"{len(chosen):,} of {len(dataset):,} images, drawn at random, are looked at; the others are not compared"
         )
         findings.append(Finding("sampled", "note", "images", words, {"images": len(chosen), "of": len(dataset)}))
-    found = pixels.survey(dataset, chosen, advance)
-    seen = rows.take(found.rows)
     findings += header_keywords(dataset, rows, chosen)
-    findings += pixels.damaged(found, ids) + pixels.background(found.measured, seen)
-    findings += pixels.pixel_shift(found.measured, seen)
-    findings += twins.duplicates(found.measured, seen, [ids[row] for row in found.rows])
+    findings += of_images(pixels.survey(dataset, chosen, advance), rows, ids)
     return Audit(str(dataset.path), dataset.layout, len(dataset), len(chosen), dataset.labels, roles, ordered(findings))
 
 
-def _sample(total: int, most: int, seed: int) -> Int64[np.ndarray, " M"]:
+def some_of(total: int, most: int, seed: int = 0) -> Int64[np.ndarray, " M"]:
+    """Return so many of all rows at most, in order, the same ones for the same seed."""
     if total <= most:
         return np.arange(total, dtype=np.int64)
     return np.sort(np.random.default_rng(seed).choice(total, most, replace=False)).astype(np.int64)
@@ -187,9 +184,24 @@ def _of_columns(table: pa.Table, roles: Roles, rows: Rows) -> list[Finding]:
     origins: tuple[Role, ...] = ("position", "group", "weight", "ignored")
     others = [name for role in origins for name in roles.of(role)]
     findings += predictive(arrays(table, others), rows, kind="origin")
+    findings += of_groups(table, roles, rows)
+    return findings + shifted({name: values for name, values in features.items() if name not in truth}, rows)
+
+
+def of_groups(table: pa.Table, roles: Roles, rows: Rows) -> list[Finding]:
+    """Return findings over objects that belong together, but lie in several splits."""
+    findings = []
     for name in (one for one in roles.of("group") if one in table.column_names):
         findings += arrangement.shared_groups(name, table[name].to_pylist(), rows)
-    return findings + shifted({name: values for name, values in features.items() if name not in truth}, rows)
+    return findings
+
+
+def of_images(found: pixels.Survey, rows: Rows, ids: list[str]) -> list[Finding]:
+    """Return findings over the pixels of the images that were read."""
+    seen = rows.take(found.rows)
+    findings = pixels.damaged(found, ids) + pixels.background(found.measured, seen)
+    findings += pixels.pixel_shift(found.measured, seen)
+    return findings + twins.duplicates(found.measured, seen, [ids[row] for row in found.rows])
 
 
 def arrays(table: pa.Table, names: list[str]) -> Columns:
@@ -197,7 +209,7 @@ def arrays(table: pa.Table, names: list[str]) -> Columns:
     columns: Columns = {}
     for name in (one for one in names if one in table.column_names):
         kind = table.schema.field(name).type
-        if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+        if holds_numbers(kind):
             values = table[name].to_pylist()
             columns[name] = np.array([np.nan if value is None else float(value) for value in values])
         elif pa.types.is_string(kind) or pa.types.is_large_string(kind):

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Int64
 
-from deeplense.auditing import arrangement, pixels, twins
-from deeplense.auditing.audited import arrays
+from deeplense.auditing import arrangement, pixels
+from deeplense.auditing.audited import arrays, of_groups, of_images, some_of
 from deeplense.auditing.columns import Rows, predictive, shifted
 from deeplense.auditing.finding import Finding, ordered
 from deeplense.core.errors import DeepLenseError
@@ -39,8 +38,7 @@ def before_training(dataset: Dataset, inputs: Sequence[str] = ()) -> list[Findin
     rows = Rows(dataset.targets(), dataset.labels, np.array(dataset.splits(), dtype=object))
     columns = arrays(table, list(inputs))
     findings = predictive(columns, rows) + shifted(columns, rows) + arrangement.repeated_ids(ids)
-    for name in (one for one in roles_of(dataset).of("group") if one in table.column_names):
-        findings += arrangement.shared_groups(name, table[name].to_pylist(), rows)
+    findings += of_groups(table, roles_of(dataset), rows)
     if dataset.path.exists():
         findings += _of_images(dataset, rows, ids)
     return [finding for finding in ordered(findings) if finding.severity != "note"]
@@ -48,17 +46,7 @@ def before_training(dataset: Dataset, inputs: Sequence[str] = ()) -> list[Findin
 
 def _of_images(dataset: Dataset, rows: Rows, ids: list[str]) -> list[Finding]:
     try:
-        found = pixels.survey(dataset, _some(len(dataset)), lambda n: None)
+        found = pixels.survey(dataset, some_of(len(dataset), IMAGES), lambda n: None)
     except DeepLenseError as error:  # of all of them; training will say the same where it matters
         return [Finding("unreadable", "warning", "images", f"none of {IMAGES} can be read: {error.found}")]
-    seen = rows.take(found.rows)
-    findings = pixels.damaged(found, ids) + pixels.background(found.measured, seen)
-    findings += pixels.pixel_shift(found.measured, seen)
-    return findings + twins.duplicates(found.measured, seen, [ids[row] for row in found.rows])
-
-
-def _some(total: int) -> Int64[np.ndarray, " M"]:
-    """Return a sample of rows that is the same every time."""
-    if total <= IMAGES:
-        return np.arange(total, dtype=np.int64)
-    return np.sort(np.random.default_rng(0).choice(total, IMAGES, replace=False)).astype(np.int64)
+    return of_images(found, rows, ids)

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 from deeplense.core.config import Config
 from deeplense.core.errors import InvalidOption, UnknownName
 from deeplense.data.readers.names import split_name
+from deeplense.data.tables import holds_numbers
 
 Role = Literal["id", "path", "position", "feature", "label", "truth", "weight", "split", "group", "ignored"]
 
@@ -179,7 +180,7 @@ def _guess(name: str, values: pa.ChunkedArray[Any] | None, simulation: str | Non
         return ColumnRole("truth", f"an input or a result of {simulation}, not a measurement: it gives the label away")
     if known in ("position", "group", "ignored"):
         return ColumnRole(known, f"called '{name}'")
-    if values is not None and not _is_numeric(values):
+    if values is not None and not holds_numbers(values.type):
         return ColumnRole("ignored", "not a number")
     if values is not None and pc.count_distinct(values, mode="only_valid").as_py() < 2 <= len(values):
         return ColumnRole("ignored", "the same value in every row")
@@ -221,8 +222,3 @@ def _plain(name: str) -> str:
 
 def _is_text(values: pa.ChunkedArray[Any]) -> bool:
     return bool(pa.types.is_string(values.type) or pa.types.is_large_string(values.type))
-
-
-def _is_numeric(values: pa.ChunkedArray[Any]) -> bool:
-    kind = values.type
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))

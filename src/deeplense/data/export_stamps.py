@@ -14,10 +14,11 @@ import pyarrow.compute as pc
 import pyarrow.csv as pcsv
 from jaxtyping import Float32
 
-from deeplense.data.catalogue import guess_roles
+from deeplense.data.catalogue import MEASURED, guess_roles
 from deeplense.data.dataset import Dataset
 from deeplense.data.export import BATCH, new_folder
 from deeplense.data.features import roles_of
+from deeplense.data.tables import holds_numbers
 
 CATALOGUE = "classifications.csv"
 FIRST_ID = 100_000  # as in the challenge: all ids have as many digits
@@ -76,10 +77,9 @@ def _table(dataset: Dataset) -> pa.Table:
         columns["label"] = labels
     columns["split"] = dataset.splits()
     roles = roles_of(dataset)
-    for role, prefix in (("feature", "measured_"), ("truth", "true_")):
+    for role, prefix in (("feature", MEASURED), ("truth", "true_")):
         for name in (one for one in roles.of(role) if one in table.column_names):  # type: ignore[arg-type]
-            kind = table.schema.field(name).type
-            if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind):
+            if holds_numbers(table.schema.field(name).type):
                 columns[_named(name, role, prefix)] = table[name]
     return pa.table(columns)
 

@@ -12,8 +12,7 @@ from jaxtyping import Float32
 from deeplense.core.errors import InvalidDataset, InvalidOption, UnknownName
 from deeplense.data.catalogue import Role, Roles, guess_roles
 from deeplense.data.dataset import Dataset
-
-NUMBERS = (pa.types.is_integer, pa.types.is_floating, pa.types.is_boolean)
+from deeplense.data.tables import holds_numbers
 
 
 def roles_of(dataset: Dataset) -> Roles:
@@ -57,10 +56,13 @@ def choose_features(dataset: Dataset, asked: Sequence[str], allow_truth: bool) -
             )
         if column is not None and column.role in ("label", "split", "id", "path"):
             raise InvalidOption(f"the feature '{name}', which is the {column.role}", "a measurement", "leave it out")
-        if not _is_number(table, name):
+        if not holds_numbers(table.schema.field(name).type):
             raise InvalidOption(f"the feature '{name}', which is {table.schema.field(name).type}", "numbers", "drop it")
     found = tuple(asked) or tuple(
-        name for role in allowed for name in roles.of(role) if name in table.column_names and _is_number(table, name)
+        name
+        for role in allowed
+        for name in roles.of(role)
+        if name in table.column_names and holds_numbers(table.schema.field(name).type)
     )
     if not found:
         raise InvalidDataset(
@@ -81,7 +83,7 @@ def feature_values(table: pa.Table, names: Sequence[str]) -> Float32[np.ndarray,
     """
     values = np.empty((table.num_rows, len(names)), np.float32)
     for place, name in enumerate(names):
-        if name not in table.column_names or not _is_number(table, name):
+        if name not in table.column_names or not holds_numbers(table.schema.field(name).type):
             raise InvalidDataset(
                 f"a catalogue without numbers in the column '{name}'",
                 f"the columns that were trained on: {', '.join(names)}",
@@ -90,11 +92,6 @@ def feature_values(table: pa.Table, names: Sequence[str]) -> Float32[np.ndarray,
         column = np.array(pc.cast(table[name], pa.float32(), safe=False).to_numpy())
         values[:, place] = np.where(np.isfinite(column), column, np.nan)
     return values
-
-
-def _is_number(table: pa.Table, name: str) -> bool:
-    kind = table.schema.field(name).type
-    return any(is_kind(kind) for is_kind in NUMBERS)
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:

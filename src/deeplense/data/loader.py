@@ -88,6 +88,8 @@ class Loader:
     ----------
     arrays
         What is read of each image, by the dataset's names.
+    feature_names
+        Names of the columns that are read.
     balanced
         Whether an epoch has as many images of each class, drawn with replacement, not each image once.
     """
@@ -107,6 +109,7 @@ class Loader:
     ) -> None:
         self.dataset, self.rows, self.workers = dataset, np.asarray(rows, dtype=np.int64), workers
         self.targets = torch.from_numpy(dataset.targets(labels)[self.rows])
+        self.feature_names = tuple(features)
         self.features: Float32[Tensor, "N F"] | None = None
         if features:
             self.features = torch.from_numpy(feature_values(dataset.catalogue.take(self.rows), features))

@@ -158,6 +158,11 @@ def _delimited(content: bytes) -> pa.Table:
     )
 
 
+def holds_numbers(kind: pa.DataType) -> bool:
+    """Return whether a column of this type holds numbers; yes and no count as such."""
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
 def _is_number(text: str) -> bool:
     try:
         float(text)

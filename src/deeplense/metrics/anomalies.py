@@ -175,7 +175,7 @@ def anomaly_point_marks(
     hits, alarms = rungs(values, ~inside)
     recall, false = hits / hits[-1], alarms / alarms[-1]
     marks |= {name: float(_average_precision(recall, false, pi)) for name, pi in CONTAMINATIONS.items()}
-    marks |= {name: passed(hits, alarms, allowed(alarms, rate)) for name, rate in ALARMS.items()}
+    marks |= {name: passed(hits, alarms, allowed(alarms[-1], rate)) for name, rate in ALARMS.items()}
     if p_values is not None:
         marks[FALSE_ALARMS] = float((_of_each(p_values, inside)[inside] <= LEVEL).mean())
     return marks

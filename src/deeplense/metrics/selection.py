@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deeplense.metrics.classification import Floats
 from deeplense.metrics.intervals import wilson
+from deeplense.metrics.thresholds import allowed
 
 BINS = 8
 FEWEST = 10  # lenses in a bin
@@ -78,5 +79,5 @@ def _edges(values: Floats) -> NDArray[np.float64]:
 
 def _threshold(others: Floats, rate: float) -> float | None:
     """Return the score that at most a fraction of the images without a lens exceeds; None where that is none."""
-    most = int(rate * len(others))
+    most = allowed(len(others), rate)
     return None if most < 1 else float(np.sort(others)[-most - 1])

@@ -13,7 +13,7 @@ from deeplense.metrics import ranking
 from deeplense.metrics.classification import Floats
 from deeplense.metrics.intervals import Interval, Z, wilson
 from deeplense.metrics.marks import FEW
-from deeplense.metrics.thresholds import passed, rate_ends, rungs, tpr_at_fpr
+from deeplense.metrics.thresholds import allowed, passed, rate_ends, rungs
 
 CHALLENGE = 100_000  # images in the test of the lens finding challenge, whose false positives TPR0 and TPR10 count
 FEWER_THAN = {"tpr0": 1, "tpr10": 10}
@@ -66,8 +66,8 @@ def survey_marks(scores: ArrayLike, positive: ArrayLike) -> dict[str, Interval]:
         marks[name] = Interval(value, *rate_ends(hits, alarms, min(0.5, (most + 1) / others), value), images)
     for name, rate in RATES.items():
         if rate * others >= 1:
-            value = tpr_at_fpr(scores, positive, rate)
-            marks[name] = Interval(value, *rate_ends(hits, alarms, rate), images)
+            value = passed(hits, alarms, allowed(others, rate))
+            marks[name] = Interval(value, *rate_ends(hits, alarms, rate, value), images)
     return marks
 
 

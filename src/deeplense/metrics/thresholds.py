@@ -37,7 +37,7 @@ def tpr_at_fpr(scores: ArrayLike, positive: ArrayLike, fpr: float) -> float:
     if not 0 <= fpr <= 1:
         raise InvalidOption(f"a false positive rate of {fpr}", "a fraction from 0 to 1", "name a rate such as 0.01")
     hits, alarms = rungs(scores, positive)
-    return passed(hits, alarms, allowed(alarms, fpr))
+    return passed(hits, alarms, allowed(alarms[-1], fpr))
 
 
 def rungs(scores: ArrayLike, positive: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -51,9 +51,9 @@ def rungs(scores: ArrayLike, positive: ArrayLike) -> tuple[NDArray[np.float64], 
     return hits.astype(np.float64), (last + 1 - hits).astype(np.float64)
 
 
-def allowed(alarms: Floats, rate: float) -> int:
-    """Return how many of the negatives may pass at a false positive rate."""
-    return math.floor(rate * float(alarms[-1]) * (1 + ROUNDING))
+def allowed(negatives: float, rate: float) -> int:
+    """Return how many of so many negatives may pass at a false positive rate."""
+    return math.floor(rate * negatives * (1 + ROUNDING))
 
 
 def passed(hits: Floats, alarms: Floats, most: int) -> float:
@@ -74,7 +74,7 @@ def rate_ends(hits: Floats, alarms: Floats, rate: float, value: float | None = N
     value
         The true positive rate; by default the largest one there.
     """
-    value = passed(hits, alarms, allowed(alarms, rate)) if value is None else value
+    value = passed(hits, alarms, allowed(alarms[-1], rate)) if value is None else value
     few, many = binomial_range(int(alarms[-1]), rate)
     # `few` normal images at or above the threshold: it may be as high as the last of them.
     lower, upper = passed(hits, alarms, few - 1), passed(hits, alarms, many)

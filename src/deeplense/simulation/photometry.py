@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from deeplense.data.catalogue import MEASURED
 from deeplense.recipes.draw import LANES
 from deeplense.recipes.recipe import Recipe
 
-PREFIX = "measured_"
 OF_A_BAND = ("mag", "mag_err", "mag_central", "mag_central_err", "surface_brightness")
 COLORS = ("color", "color_central")
 OF_ALL_BANDS = ("radius", "concentration", "axis_ratio", "position_angle", "offset")
@@ -80,7 +80,7 @@ class Photometer:
         """Names of the columns, in their order."""
         names = [f"{kind}_{band}" for band in self.bands for kind in OF_A_BAND]
         names += [f"{kind}_{blue}_{red}" for blue, red in pairwise(self.bands) for kind in COLORS]
-        return tuple(PREFIX + name for name in (*names, *OF_ALL_BANDS))
+        return tuple(MEASURED + name for name in (*names, *OF_ALL_BANDS))
 
     def measure(self, images: Float[Tensor, "B C H W"]) -> Columns:
         """Return the columns of some images, NaN where one cannot be measured; each depends on its image alone."""
@@ -104,7 +104,7 @@ class Photometer:
             light += pixels[:, band] / (sigma or 1.0)
         measured = (*self._sizes(light.cumsum(-1)), *self._shape(light))
         columns |= dict(zip(OF_ALL_BANDS, measured, strict=True))
-        return {PREFIX + name: column[: len(images)] for name, column in columns.items()}
+        return {MEASURED + name: column[: len(images)] for name, column in columns.items()}
 
     def _magnitudes(self, flux: Float64[Tensor, "B P"], band: int) -> tuple[Column, ...]:
         """Return total and central magnitude with their errors, and the central surface brightness [mag/arcsec²]."""

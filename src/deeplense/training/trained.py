@@ -108,6 +108,11 @@ class TrainedModel:
         return tuple(self.config["labels"])
 
     @property
+    def place(self) -> int | None:
+        """Which answer is that of the class that is looked for; None of a task that looks for none."""
+        return None if self.task.positive is None else self.labels.index(self.task.positive)
+
+    @property
     def symmetry(self) -> Symmetry:
         """The symmetry over whose copies answers are averaged."""
         options = self.config["options"]
