@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     from deeplense.data.dataset import Dataset
     from deeplense.data.loader import Loader
     from deeplense.metrics.intervals import Interval
+    from deeplense.training.committee import Committee
     from deeplense.training.trained import TrainedModel
+
+    Judged = TrainedModel | Committee
 
 MOST = 2000  # images of a class whose substructure, or whose arcs, are measured
 
@@ -38,6 +41,8 @@ class EvaluateOptions(Config):
         Which images.
     batch_size
         Images at a time.
+    committee
+        Further runs: what is judged is the mean of all their probabilities, each calibrated by itself.
     device
         Where to compute; best takes CUDA, then MPS, then the CPU.
     workers
@@ -49,6 +54,7 @@ class EvaluateOptions(Config):
     dataset: str | None = None
     split: Literal["train", "validation", "test"] = "test"
     batch_size: Count = 256
+    committee: tuple[str, ...] = ()
     device: Literal["best", "cuda", "mps", "cpu"] = "best"
     workers: Annotated[int, Bounds(0, 256)] = 0
 
@@ -58,7 +64,8 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
 
     The run's own test split goes into the run folder itself; any other dataset or split into a folder below it. With
     the test split, the validation split is answered too: it gives the temperature that marks `…_scaled` are after. Of
-    simulated images the substructure is measured, up to 2,000 of each class: truth.parquet, sensitivity.csv.
+    simulated images the substructure is measured, up to 2,000 of each class: truth.parquet, sensitivity.csv. A
+    committee gets a run folder of its own, runs/ID+ID, to report on and to predict catalogues with.
 
     Parameters
     ----------
@@ -71,14 +78,15 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
         When there is no such run, or its dataset is gone.
     InvalidDataset
         When the dataset has other classes or other image sizes than the run was trained on.
+    InvalidOption
+        When the runs of a committee do not answer one question.
     """
     options = EvaluateOptions.given(options, fields)
     from deeplense.simulation.fresh import RecipeDataset
+    from deeplense.training.committee import Committee
     from deeplense.training.trackers import log_evaluation
-    from deeplense.training.trained import TrainedModel, locate_run
 
-    run = locate_run(options.run_id)
-    model = TrainedModel.load(run, options.device)
+    run, model = _asked(options)
     dataset, is_own = _dataset(options.dataset, model.config["dataset"])
     drawn = isinstance(dataset, RecipeDataset)
     workers = 0 if drawn else options.workers  # what is drawn comes from this process
@@ -95,6 +103,8 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     calibration = _calibration(model, images, options.batch_size) if judged else _known_calibration(home, run)
     marks = model.task.marks_with_intervals(answers, images.targets.numpy(), calibration.get("temperature"))
     marks |= _after_isotonic(model, answers, images, calibration)
+    if isinstance(model, Committee):
+        model.write_record(run)
     stamp = {"truth_features_used": [True] * len(images)} if model.used_truth else {}
     _write(folder, dict(model.task.columns(answers)) | stamp, images, marks, options.split)
     _write_or_remove(folder.calibration, calibration if judged else {})
@@ -117,6 +127,19 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     return marks
 
 
+def _asked(options: EvaluateOptions) -> tuple[RunFolder, Judged]:
+    """Return a run and its model, or a committee and the folder that is its run."""
+    from deeplense.training.committee import Committee, members_of
+    from deeplense.training.trained import TrainedModel, locate_run
+
+    named = [locate_run(name) for name in (options.run_id, *options.committee)]
+    models = [TrainedModel.load(run, options.device) for one in named for run in members_of(one)]
+    if len(models) == 1:
+        return named[0], models[0]
+    committee = Committee.of(models)
+    return named[0] if len(named) == 1 else RunFolder(RUNS / committee.name), committee
+
+
 def _printed(mark: Interval) -> tuple[str, str]:
     """Return a mark and its interval to be read: four decimals, more where the interval is narrower."""
     places = max(4, mark.decimals)
@@ -137,7 +160,7 @@ def _dataset(asked: str | None, own: dict[str, Any]) -> tuple[Dataset, bool]:
     return dataset, dataset.path.absolute() == known.absolute()
 
 
-def _calibration(model: TrainedModel, images: Loader, batch_size: int) -> dict[str, Any]:
+def _calibration(model: Judged, images: Loader, batch_size: int) -> dict[str, Any]:
     """Return the temperature of a run, fitted on the validation split of the dataset that it is judged on."""
     from deeplense.metrics.isotonic import fit_isotonic
 
@@ -166,7 +189,7 @@ def _known_calibration(home: Path, run: RunFolder) -> dict[str, Any]:
 
 
 def _after_isotonic(
-    model: TrainedModel, answers: np.ndarray, images: Loader, calibration: Mapping[str, Any]
+    model: Judged, answers: np.ndarray, images: Loader, calibration: Mapping[str, Any]
 ) -> dict[str, Interval]:
     """Return how honest the probability of the class that is looked for is after its rising function."""
     import numpy as np
@@ -180,7 +203,7 @@ def _after_isotonic(
     return {"ece_isotonic": ece_mark(np.stack([1 - p, p], 1), (images.targets.numpy() == place).astype(np.int64))}
 
 
-def _write_selection(folder: RunFolder, model: TrainedModel, answers: np.ndarray, images: Loader) -> None:
+def _write_selection(folder: RunFolder, model: Judged, answers: np.ndarray, images: Loader) -> None:
     """Store which of the simulated lenses are found, by what they are like."""
     import numpy as np
 
@@ -203,7 +226,7 @@ def _write_selection(folder: RunFolder, model: TrainedModel, answers: np.ndarray
         folder.selection.unlink(missing_ok=True)
 
 
-def _write_sensitivity(folder: RunFolder, model: TrainedModel, answers: np.ndarray, images: Loader) -> None:
+def _write_sensitivity(folder: RunFolder, model: Judged, answers: np.ndarray, images: Loader) -> None:
     """Store what is known of the substructure of simulated images, and how well it is seen by its strength."""
     import numpy as np
     import pyarrow as pa
@@ -262,7 +285,7 @@ def _write_tables(folder: Path, tables: Mapping[str, Mapping[str, Any]]) -> None
             csv.write_csv(pa.table(dict(columns)), temporary)
 
 
-def _write_examples(folder: Path, model: TrainedModel, answers: np.ndarray, images: Loader) -> None:
+def _write_examples(folder: Path, model: Judged, answers: np.ndarray, images: Loader) -> None:
     """Store the images that a reader should see, and what the model says of their pixels, if it does."""
     import numpy as np
     from safetensors.torch import save_file

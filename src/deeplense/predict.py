@@ -239,13 +239,14 @@ def _find(options: PredictOptions, run: RunFolder) -> Path:
     from deeplense.data.readers.stamps import Stamps
     from deeplense.data.tables import WRITTEN, write_table
     from deeplense.training.candidates import Finder, facts_of, rank_candidates
+    from deeplense.training.committee import members_of
     from deeplense.training.known_lenses import mark_known
     from deeplense.training.trained import TrainedModel, locate_run
 
     out = options.out or Path("candidates.csv")
     if out.suffix.lower() not in WRITTEN:
         raise InvalidOption(f"--out {out}", f"a name that ends in {', '.join(WRITTEN)}", "change --out")
-    runs = [run, *map(locate_run, options.committee)]
+    runs = [member for one in (run, *map(locate_run, options.committee)) for member in members_of(one)]
     finders = [Finder.of(TrainedModel.load(one, options.device)) for one in runs]
     survey = Stamps(options.files[0], images=options.images)
     for sentence in survey.problems:

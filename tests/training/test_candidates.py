@@ -16,10 +16,14 @@ from deeplense.core.errors import InvalidDataset, InvalidOption
 from deeplense.core.run_folder import RunFolder
 from deeplense.data.tables import read_table
 from deeplense.evaluate import evaluate
+from deeplense.metrics.calibrated import calibrated, read_calibration
 from deeplense.metrics.survey import shifted_prior
 from deeplense.predict import UnreadableImages, predict
+from deeplense.report import report
 from deeplense.train import train
 from deeplense.training import known_lenses
+from deeplense.training.committee import Committee
+from deeplense.training.trained import TrainedModel
 
 SIDE, N = 16, 80
 
@@ -122,6 +126,57 @@ def test_a_committee_is_the_mean(survey: Path, runs: dict[str, RunFolder], tmp_p
     table = pq.read_table(out).slice(0, N)
     each = [table[f"p_lens_{name}"].to_numpy() for name in ("image", "late")]
     assert np.allclose(table["p_lens"].to_numpy(), np.mean(each, axis=0)) and np.ptp(each[1]) > 0
+
+
+def test_a_committee_is_judged_and_answers_as_a_run(
+    survey: Path, runs: dict[str, RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    both = (str(runs["image"].path), str(runs["late"].path))
+    marks = evaluate(run_id=both[0], committee=both[1:], device="cpu")
+    folder = RunFolder(Path("runs") / "image+late")
+    assert folder.metrics().keys() == marks.keys() >= {"auroc_lens", "ece_isotonic", "tpr10"}
+    tables = [pq.read_table(run.predictions) for run in (*runs.values(), folder)]
+    honest = [
+        calibrated(np.stack([table[f"p_{name}"].to_numpy() for name in ("nonlens", "lens")], 1), known, 1)[:, 1]
+        for table, known in zip(tables, map(read_calibration, runs.values()), strict=False)
+    ]
+    assert np.allclose(tables[2]["p_lens"].to_numpy(), np.mean(honest, 0), atol=1e-6) and np.ptp(honest[1]) > 0
+
+    def told(**options: Any) -> Any:
+        return pq.read_table(candidates(survey, folder if not options else runs["image"], Path("c.parquet"), **options))
+
+    assert told().equals(told(committee=both[1:]))
+    page = report(runs=(both[0], str(folder.path)), out=Path("page.html")).read_text()
+    assert "image+late" in page and "image and catalogue" in page
+    assert evaluate(run_id=str(folder.path), device="cpu") == marks
+
+
+@pytest.mark.parametrize("second, words", [("image", "image twice"), ("fold", "of different folds"), ("cdm", "of cdm")])
+def test_a_committee_that_is_none_is_refused(
+    runs: dict[str, RunFolder], second: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    run = RunFolder(tmp_path / second)
+    shutil.copytree(runs["image"].path, run.path)
+    config = run.config()
+    if second == "fold":
+        config["options"] |= {"folds": 2, "fold": 1}
+    if second == "cdm":
+        config["labels"] = ["cdm", "lens"]
+    run.write_config(config)
+    with pytest.raises(InvalidOption, match=words):
+        evaluate(run_id=str(runs["image"].path), committee=(str(run.path),), device="cpu")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_committee_answers_catalogues_alone(
+    survey: Path, runs: dict[str, RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Committee.of([TrainedModel.load(run, "cpu") for run in runs.values()]).write_record(RunFolder(Path("both")))
+    with pytest.raises(InvalidOption, match="both, a committee"):
+        predict(run_id="both", files=(survey / "stamps" / "1000.npy",), device="cpu")
 
 
 def test_another_unit_needs_its_own_stretch(survey: Path, runs: dict[str, RunFolder], tmp_path: Path) -> None:

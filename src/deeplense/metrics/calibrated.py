@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from deeplense.core.errors import CorruptFile, DeepLenseError
 from deeplense.core.files import read_json
 from deeplense.core.run_folder import RunFolder
+from deeplense.metrics.classification import Floats
 from deeplense.metrics.isotonic import Isotonic
+from deeplense.metrics.temperature import tempered
 
 
 def read_calibration(folder: RunFolder) -> dict[str, Any]:
@@ -36,6 +42,26 @@ def read_calibration(folder: RunFolder) -> dict[str, Any]:
         except (DeepLenseError, KeyError, TypeError, ValueError) as error:
             raise _unsound(folder, f"no rising function ({error})", "knots x and y") from error
     return dict(found)
+
+
+def calibrated(answers: Floats, calibration: Mapping[str, Any], place: int | None) -> NDArray[np.float64]:
+    """Return probabilities that are made honest: by a rising function, else by a temperature, else as they are.
+
+    Parameters
+    ----------
+    answers
+        [N, K] probability of each class.
+    calibration
+        As `read_calibration` returns it.
+    place
+        Which of two classes is looked for: the one that the rising function is of.
+    """
+    if "isotonic" in calibration and place is not None and answers.shape[1] == 2:
+        p = Isotonic.from_mapping(calibration["isotonic"])(answers[:, place])
+        return np.stack([p, 1 - p] if place == 0 else [1 - p, p], axis=1)
+    if "temperature" in calibration:
+        return tempered(answers, calibration["temperature"])
+    return np.asarray(answers, np.float64)
 
 
 def _unsound(folder: RunFolder, found: str, expected: str) -> CorruptFile:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
@@ -15,10 +15,8 @@ from deeplense.core.errors import DeepLenseError, InvalidDataset, InvalidOption
 from deeplense.core.files import sha256
 from deeplense.data.readers.stamps import Stamps
 from deeplense.data.transforms import centre_crop, fit_normalisation
-from deeplense.metrics.calibrated import read_calibration
-from deeplense.metrics.isotonic import Isotonic
+from deeplense.metrics.calibrated import calibrated, read_calibration
 from deeplense.metrics.survey import shifted_prior
-from deeplense.metrics.temperature import tempered
 from deeplense.tasks.find_lenses import LENS
 from deeplense.training.trained import TrainedModel
 from deeplense.version import __version__
@@ -35,15 +33,14 @@ class Finder:
     ----------
     model
         The run.
-    isotonic, temperature
-        What its probabilities are worth, by its validation split; None where that was not fitted. The first wins.
+    known
+        How its probabilities are made honest: see `read_calibration`.
     trained
         Share of lenses among the images that the probabilities are for.
     """
 
     model: TrainedModel
-    isotonic: Isotonic | None
-    temperature: float | None
+    known: Mapping[str, Any]
     trained: float
 
     @classmethod
@@ -66,14 +63,13 @@ class Finder:
         known = read_calibration(model.run)
         shares = model.config["options"].get("shares")
         default = 1 / len(model.labels) if shares is None else shares[model.labels.index(LENS)]
-        isotonic = Isotonic.from_mapping(known["isotonic"]) if "isotonic" in known else None
-        temperature = known.get("temperature") if len(model.labels) == 2 else None  # of more classes lens is one
-        return cls(model, isotonic, temperature, float(known.get("prevalence", default)))
+        trained = float(known.get("prevalence", default))
+        return cls(model, known if len(model.labels) == 2 else {}, trained)  # of more classes lens is one
 
     @property
     def calibration(self) -> str:
         """How its probabilities are made honest."""
-        return "isotonic" if self.isotonic else "temperature" if self.temperature else "none"
+        return next((name for name in ("isotonic", "temperature") if name in self.known), "none")
 
     def stretched_to(self, survey: Stamps) -> Finder:
         """Return the finder with its stretch fitted to a survey of other units or noise; nothing there is unlike."""
@@ -101,11 +97,7 @@ class Finder:
 
     def probabilities(self, scores: Float64[np.ndarray, " N"], prevalence: float) -> Float64[np.ndarray, " N"]:
         """Return what scores are worth where lenses are as common as in a survey; NaN stays NaN."""
-        p = scores
-        if self.isotonic is not None:
-            p = self.isotonic(scores)
-        elif self.temperature is not None:
-            p = tempered(np.stack([1 - scores, scores], 1), self.temperature)[:, 1]
+        p = calibrated(np.stack([1 - scores, scores], 1), self.known, 1)[:, 1]
         return shifted_prior(p, self.trained, prevalence)
 
 

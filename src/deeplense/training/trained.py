@@ -14,7 +14,7 @@ from jaxtyping import Float32, Int64
 from torch import Tensor, nn
 
 from deeplense.core.config import Config
-from deeplense.core.errors import DeepLenseError, InvalidDataset, MissingFile
+from deeplense.core.errors import DeepLenseError, InvalidDataset, InvalidOption, MissingFile
 from deeplense.core.run_folder import RunFolder, find_run
 from deeplense.data.dataset import Dataset
 from deeplense.data.features import feature_values
@@ -85,6 +85,12 @@ class TrainedModel:
             When a file of the run is damaged.
         """
         config = run.config()
+        if "members" in config:
+            raise InvalidOption(
+                f"{run.id}, a committee",
+                "one run",
+                "name one of its members; catalogues of stamps take a committee, too",
+            )
         accelerator = make_accelerator(device, "fp32")
         try:
             record = Record(**{field.name: config[field.name] for field in dataclasses.fields(Record)})
