@@ -3,7 +3,7 @@
 import csv
 from pathlib import Path
 
-from benchmarks import simulate
+from benchmarks import simulate, suites
 from benchmarks.record import BEGIN, END, read_results, readme_table
 
 README = Path(__file__).parents[1] / "README.md"
@@ -34,3 +34,13 @@ def test_the_speeds_in_the_readme_are_those_of_the_results() -> None:
         low, value, high = (float(row[key]) for key in ("lowest", "images_per_second", "highest"))
         assert 0 < low <= value <= high, row
         assert row["git_commit"], row
+
+
+def test_the_page_of_benchmarks_is_made_from_the_results() -> None:
+    found = suites.tables()
+    assert suites.PAGE.read_text(encoding="utf-8") == suites.page(found), "run `python -m benchmarks.suites`, commit"
+    for row in (row for rows in found for row in rows if row["state"] == "done"):
+        for name in (name for name in row if f"{name}_low" in row and row[name]):
+            low, value, high = (float(row[key]) for key in (f"{name}_low", name, f"{name}_high"))
+            assert low <= value <= high, (row["dataset"], row["method"], name)
+        assert int(row["n_test"]) > 0 and row["git_commit"], row

@@ -72,9 +72,7 @@ class Committee:
         calibrations = tuple(read_calibration(member.run) for member in members)
         for member, known in zip(members, calibrations, strict=True):
             if not known:
-                note(
-                    f"{member.run.id} is not calibrated and counts as it is; first: deeplense evaluate {member.run.path}"
-                )
+                note(f"{member.run.id} counts uncalibrated; calibrate it by: deeplense evaluate {member.run.path}")
         return cls(tuple(members), calibrations)
 
     @property
