@@ -246,3 +246,9 @@ def test_help_comes_at_once(line: str) -> None:
         assert done.stdout.startswith("Usage: deeplense")
     print(f"{line}: {min(seconds):.2f} s")  # noqa: T201
     assert min(seconds) < 3
+
+
+def test_a_word_that_nothing_takes_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["train", "model_ii", "--tune", "maybe"]) == 2
+    said = capsys.readouterr().err
+    assert "nothing takes 'maybe'" in said and "1 or 0" in said and "Tokens" not in said

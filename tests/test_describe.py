@@ -164,6 +164,12 @@ def test_an_export_does_not_touch_what_is_there(small_set: Path, tmp_path: Path)
 # ---- lists
 
 
+def test_a_pattern_that_fits_nothing_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    models("zzz*")
+    said = capsys.readouterr().err
+    assert "no architecture of timm is like 'zzz*'" in said
+
+
 def test_every_recipe_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert recipes() == sorted(shipped_recipes())
     said = capsys.readouterr().out

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.exceptions import UnusedCliTokensError
 
 from deeplense import describe
 from deeplense.benchmark import BenchmarkOptions, benchmark
@@ -149,6 +150,11 @@ def main(tokens: list[str] | None = None) -> int:
         app(_plain_spelling(sys.argv[1:] if tokens is None else tokens))
     except DeepLenseError as error:
         note(f"error: {error}")
+    except UnusedCliTokensError as error:
+        note(
+            f"error: nothing takes '{' '.join(error.unused_tokens or ())}'\n  expected: values after their options; "
+            "switches such as --tune take 1 or 0\n  to do:    leave it out, or add --help after the command"
+        )
     except CycloptsError as error:
         note(f"error: {error}\n  expected: a command line as --help shows\n  to do:    add --help after the command")
     except KeyboardInterrupt:

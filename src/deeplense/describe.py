@@ -218,7 +218,9 @@ def models(pattern: str = "") -> list[str]:
     shipped = shipped_runs()
     cards = [(name, find_run(name).config()["dataset"]["name"]) for name in shipped]
     table("Trained models in this package", ("name", "trained on"), cards, numbers=False)
-    if pattern:
+    if pattern and not timm:
+        note(f"no architecture of timm is like '{pattern}'; a star stands for any letters: deeplense models '*vit*'")
+    elif pattern:
         table(f"timm architectures like '{pattern}'", ("--model-name", "--model-source"), [(n, "timm") for n in timm])
     else:
         note(f"and {len(timm):,} architectures of timm: list some with, for example, deeplense models 'convit*'")

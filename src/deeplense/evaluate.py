@@ -42,7 +42,7 @@ class EvaluateOptions(Config):
     batch_size
         Images at a time.
     committee
-        Further runs: what is judged is the mean of all their probabilities, each calibrated by itself.
+        Further runs: what is judged is the mean of all their logits, each calibrated by itself.
     device
         Where to compute; best takes CUDA, then MPS, then the CPU.
     workers

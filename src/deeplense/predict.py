@@ -238,6 +238,7 @@ def _find(options: PredictOptions, run: RunFolder) -> Path:
     """Write the ranked table of a catalogue's objects, and the page of its top; return the table's path."""
     from deeplense.data.readers.stamps import Stamps
     from deeplense.data.tables import WRITTEN, write_table
+    from deeplense.metrics.calibrated import read_calibration
     from deeplense.training.candidates import Finder, facts_of, rank_candidates
     from deeplense.training.committee import members_of
     from deeplense.training.known_lenses import mark_known
@@ -246,7 +247,9 @@ def _find(options: PredictOptions, run: RunFolder) -> Path:
     out = options.out or Path("candidates.csv")
     if out.suffix.lower() not in WRITTEN:
         raise InvalidOption(f"--out {out}", f"a name that ends in {', '.join(WRITTEN)}", "change --out")
-    runs = [member for one in (run, *map(locate_run, options.committee)) for member in members_of(one)]
+    named = [run, *map(locate_run, options.committee)]
+    runs = [member for one in named for member in members_of(one)]
+    joint = read_calibration(run) if len(runs) > len(named) == 1 else None  # of a committee as it was judged
     finders = [Finder.of(TrainedModel.load(one, options.device)) for one in runs]
     survey = Stamps(options.files[0], images=options.images)
     for sentence in survey.problems:
@@ -254,7 +257,7 @@ def _find(options: PredictOptions, run: RunFolder) -> Path:
     if options.own_stretch:
         finders = [finder.stretched_to(survey) for finder in finders]
     with progress("looking for lenses", len(survey)) as advance:
-        table, rows = rank_candidates(finders, survey, options.prevalence, options.batch_size, advance)
+        table, rows = rank_candidates(finders, survey, options.prevalence, options.batch_size, advance, joint)
     if options.known_lenses is not None:
         table = mark_known(table, options.known_lenses, options.match_radius)
     write_table(table, out, facts_of(finders, options.prevalence))

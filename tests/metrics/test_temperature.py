@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
 
 from deeplense.core.errors import InvalidDataset, InvalidOption
+from deeplense.metrics.calibrated import pooled
 from deeplense.metrics.calibration import ece
-from deeplense.metrics.temperature import fit_temperature, logits_of, nll_per_image, tempered
+from deeplense.metrics.temperature import fit_temperature, logits_of, nll_per_image, softmax, tempered
 
 
 def honest(images=20_000, classes=3, seed=0, spread=2.0):
@@ -88,3 +89,16 @@ def test_undefined_cases_say_so():
         fit_temperature(np.full((2, 2), np.nan), [0, 1])
     with pytest.raises(InvalidDataset, match="no image"):
         fit_temperature(np.zeros((0, 2)), np.zeros(0, int))
+
+
+def test_who_knows_little_does_not_blur_what_others_are_sure_of():
+    logits, targets = honest(classes=2, spread=4.0)
+    sure, blind = softmax(logits), softmax(0.05 * np.random.default_rng(1).normal(size=logits.shape))
+    both = pooled([softmax(2 * logits), blind], [{"temperature": 2.0}, {}])
+    assert np.allclose(logits_of(both) @ [-1, 1], (logits + logits_of(blind)) @ [-0.5, 0.5])
+    mean = (sure + blind) / 2
+
+    def found(p):  # of the first class, with one of the others in a thousand
+        return (p[targets == 0, 0] > np.quantile(p[targets == 1, 0], 0.999)).mean()
+
+    assert found(mean) < 0.85 * found(sure) and found(both) > 0.95 * found(sure)

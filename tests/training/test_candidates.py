@@ -16,7 +16,7 @@ from deeplense.core.errors import InvalidDataset, InvalidOption
 from deeplense.core.run_folder import RunFolder
 from deeplense.data.tables import read_table
 from deeplense.evaluate import evaluate
-from deeplense.metrics.calibrated import calibrated, read_calibration
+from deeplense.metrics.calibrated import calibrated, pooled, read_calibration
 from deeplense.metrics.survey import shifted_prior
 from deeplense.predict import UnreadableImages, predict
 from deeplense.report import report
@@ -124,8 +124,12 @@ def test_the_prevalence_of_the_survey(survey: Path, runs: dict[str, RunFolder], 
 def test_a_committee_is_the_mean(survey: Path, runs: dict[str, RunFolder], tmp_path: Path) -> None:
     out = candidates(survey, runs["image"], tmp_path / "c.parquet", committee=(str(runs["late"].path),))
     table = pq.read_table(out).slice(0, N)
-    each = [table[f"p_lens_{name}"].to_numpy() for name in ("image", "late")]
-    assert np.allclose(table["p_lens"].to_numpy(), np.mean(each, axis=0)) and np.ptp(each[1]) > 0
+    logits = []
+    for name, run in runs.items():
+        score = table[f"score_{name}"].to_numpy()
+        logits.append(np.log(score / (1 - score)) / read_calibration(run)["temperature"])
+    assert np.allclose(table["p_lens"].to_numpy(), 1 / (1 + np.exp(-np.mean(logits, axis=0))), rtol=1e-5)
+    assert np.ptp(logits[1]) > 0
 
 
 def test_a_committee_is_judged_and_answers_as_a_run(
@@ -137,16 +141,19 @@ def test_a_committee_is_judged_and_answers_as_a_run(
     folder = RunFolder(Path("runs") / "image+late")
     assert folder.metrics().keys() == marks.keys() >= {"auroc_lens", "ece_isotonic", "tpr10"}
     tables = [pq.read_table(run.predictions) for run in (*runs.values(), folder)]
-    honest = [
-        calibrated(np.stack([table[f"p_{name}"].to_numpy() for name in ("nonlens", "lens")], 1), known, 1)[:, 1]
-        for table, known in zip(tables, map(read_calibration, runs.values()), strict=False)
-    ]
-    assert np.allclose(tables[2]["p_lens"].to_numpy(), np.mean(honest, 0), atol=1e-6) and np.ptp(honest[1]) > 0
+    answers = [np.stack([table[f"p_{name}"].to_numpy() for name in ("nonlens", "lens")], 1) for table in tables]
+    together = pooled(answers[:2], [read_calibration(run) for run in runs.values()])
+    assert np.allclose(answers[2], together, atol=1e-6) and np.ptp(answers[1]) > 0
 
     def told(**options: Any) -> Any:
         return pq.read_table(candidates(survey, folder if not options else runs["image"], Path("c.parquet"), **options))
 
-    assert told().equals(told(committee=both[1:]))
+    plain, judged = told(committee=both[1:]), told()
+    assert sorted(plain["score_late"].to_pylist()[:N]) == sorted(judged["score_late"].to_pylist()[:N])
+    p = dict(zip(plain["id"].to_pylist(), plain["p_lens"].to_pylist(), strict=True))
+    expected = [p[name] for name in judged["id"].to_pylist()[:N]]
+    honest = calibrated(np.array([[1 - value, value] for value in expected]), read_calibration(folder), 1)[:, 1]
+    assert np.allclose(judged["p_lens"].to_numpy(zero_copy_only=False)[:N], honest, atol=1e-6)
     page = report(runs=(both[0], str(folder.path)), out=Path("page.html")).read_text()
     assert "image+late" in page and "image and catalogue" in page
     assert evaluate(run_id=str(folder.path), device="cpu") == marks

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from deeplense.core.files import read_json
 from deeplense.core.run_folder import RunFolder
 from deeplense.metrics.classification import Floats
 from deeplense.metrics.isotonic import Isotonic
-from deeplense.metrics.temperature import tempered
+from deeplense.metrics.temperature import logits_of, softmax, tempered
 
 
 def read_calibration(folder: RunFolder) -> dict[str, Any]:
@@ -62,6 +62,31 @@ def calibrated(answers: Floats, calibration: Mapping[str, Any], place: int | Non
     if "temperature" in calibration:
         return tempered(answers, calibration["temperature"])
     return np.asarray(answers, np.float64)
+
+
+def pooled(answers: Sequence[Floats], calibrations: Sequence[Mapping[str, Any]]) -> NDArray[np.float64]:
+    """Return what several say together: the mean of their logits, each divided by its own temperature.
+
+    One that knows little says little and moves the mean little, where a mean of probabilities would let it blur the
+    order of images that the others are sure of.
+
+    Parameters
+    ----------
+    answers
+        Of each, [N, K] probability of each class.
+    calibrations
+        Of each, as `read_calibration` returns it; without a temperature it counts as it is.
+
+    Returns
+    -------
+    [N, K] probability of each class.
+
+    References
+    ----------
+    Genest & Zidek 1986, Statistical Science 1, 114: the logarithmic opinion pool.
+    """
+    logits = [logits_of(one) / known.get("temperature", 1.0) for one, known in zip(answers, calibrations, strict=True)]
+    return softmax(np.mean(logits, axis=0))
 
 
 def _unsound(folder: RunFolder, found: str, expected: str) -> CorruptFile:

@@ -58,7 +58,7 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
     cold, warm = np.log(LEAST), np.log(MOST)
     for _ in range(HALVINGS):
         middle = (cold + warm) / 2
-        odds = _softmax(values / np.exp(middle))
+        odds = softmax(values / np.exp(middle))
         slope = float(((odds * values).sum(axis=1) - true).mean())  # derivative in 1/T: positive where T is too small
         cold, warm = (middle, warm) if slope > 0 else (cold, middle)
     return float(np.exp((cold + warm) / 2))
@@ -66,7 +66,7 @@ def fit_temperature(logits: ArrayLike, targets: ArrayLike) -> float:
 
 def tempered(probabilities: ArrayLike, temperature: float) -> NDArray[np.float64]:
     """Return the probabilities [N, K] that the same logits, divided by a temperature, would have given."""
-    return _softmax(logits_of(probabilities) / temperature)
+    return softmax(logits_of(probabilities) / temperature)
 
 
 def nll_per_image(probabilities: ArrayLike, targets: ArrayLike) -> NDArray[np.float64]:
@@ -88,6 +88,7 @@ def nll_per_image(probabilities: ArrayLike, targets: ArrayLike) -> NDArray[np.fl
     return np.asarray(-logits_of(values)[np.arange(len(truth)), truth])
 
 
-def _softmax(logits: Floats) -> NDArray[np.float64]:
+def softmax(logits: Floats) -> NDArray[np.float64]:
+    """Return the probabilities [N, K] of logits [N, K]."""
     odds = np.exp(logits - logits.max(axis=1, keepdims=True))
     return np.asarray(odds / odds.sum(axis=1, keepdims=True))

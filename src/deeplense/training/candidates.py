@@ -15,8 +15,9 @@ from deeplense.core.errors import DeepLenseError, InvalidDataset, InvalidOption
 from deeplense.core.files import sha256
 from deeplense.data.readers.stamps import Stamps
 from deeplense.data.transforms import centre_crop, fit_normalisation
-from deeplense.metrics.calibrated import calibrated, read_calibration
+from deeplense.metrics.calibrated import calibrated, pooled, read_calibration
 from deeplense.metrics.survey import shifted_prior
+from deeplense.metrics.temperature import logits_of, softmax
 from deeplense.tasks.find_lenses import LENS
 from deeplense.training.trained import TrainedModel
 from deeplense.version import __version__
@@ -95,10 +96,9 @@ class Finder:
             return f"an image of {image.shape}; expected {wanted} (channels, height, width), as in training"
         return image
 
-    def probabilities(self, scores: Float64[np.ndarray, " N"], prevalence: float) -> Float64[np.ndarray, " N"]:
-        """Return what scores are worth where lenses are as common as in a survey; NaN stays NaN."""
-        p = calibrated(np.stack([1 - scores, scores], 1), self.known, 1)[:, 1]
-        return shifted_prior(p, self.trained, prevalence)
+    def probabilities(self, log_odds: Float64[np.ndarray, " N"], prevalence: float) -> Float64[np.ndarray, " N"]:
+        """Return what its answers are worth where lenses are as common as in a survey; NaN stays NaN."""
+        return shifted_prior(calibrated(_two(log_odds), self.known, 1)[:, 1], self.trained, prevalence)
 
 
 class Ranked(NamedTuple):
@@ -122,10 +122,11 @@ def rank_candidates(
     prevalence: float | None,
     batch_size: int,
     advance: Callable[[int], None],
+    joint: Mapping[str, Any] | None = None,
 ) -> Ranked:
     """Return one row per object of a catalogue, the likeliest lens first, those without an answer last.
 
-    Of several finders the probability is the mean of theirs, each calibrated by itself.
+    Of several finders the probability is what they say together, see `pooled`.
 
     Parameters
     ----------
@@ -139,6 +140,8 @@ def rank_candidates(
         Images at a time.
     advance
         Is told how many more objects are done.
+    joint
+        How the probabilities of several together are made honest: see `read_calibration`; None for as they are.
 
     Raises
     ------
@@ -146,7 +149,7 @@ def rank_candidates(
         When the catalogue lacks a column that a finder reads.
     """
     n = survey.table.num_rows
-    scores = np.full((len(finders), n), np.nan)
+    log_odds = np.full((len(finders), n), np.nan)
     errors: list[str | None] = [NO_STAMP] * n
     unlike: list[str | None] = [None] * n
     masked = np.zeros(n, np.int64)
@@ -156,13 +159,18 @@ def rank_candidates(
         for row, (stamp, pixels) in zip(rows, read, strict=True):
             place = survey.rows[row]
             masked[place], errors[place] = pixels, stamp if isinstance(stamp, str) else None
-        for finder, own in zip(finders, scores, strict=True):
+        for finder, own in zip(finders, log_odds, strict=True):
             _score(finder, survey, (rows, [stamp for stamp, _ in read]), own, (errors, unlike))
         advance(len(rows))
-    aim = finders[0].trained if prevalence is None else prevalence
-    each = [finder.probabilities(own, aim) for finder, own in zip(finders, scores, strict=True)]
-    p = np.mean(each, axis=0)
-    order = np.lexsort((np.arange(n), -np.nan_to_num(scores.mean(0), nan=-1), -np.nan_to_num(p, nan=-1)))
+    known = joint or {}
+    trained = float(known.get("prevalence", finders[0].trained))
+    aim = trained if prevalence is None else prevalence
+    each = [finder.probabilities(own, aim) for finder, own in zip(finders, log_odds, strict=True)]
+    together = pooled([_two(own) for own in log_odds], [finder.known for finder in finders])
+    p = each[0] if len(each) == 1 else shifted_prior(calibrated(together, known, 1)[:, 1], trained, aim)
+    # many are certain: of equal probabilities the larger odds come first
+    surest = np.subtract(*logits_of(together).T)  # largest for what is surely no lens
+    order = np.lexsort((np.arange(n), np.nan_to_num(surest, nan=np.inf), -np.nan_to_num(p, nan=-1)))
     ranked = np.isfinite(p)[order]
     columns: dict[str, Any] = {
         "rank": pa.array(np.arange(1, n + 1), mask=~ranked),
@@ -170,7 +178,7 @@ def rank_candidates(
         **{name: survey.table[name].take(order) for name in survey.roles_of_table.of("position")},
         "p_lens": pa.array(p[order], mask=~ranked),
         "prevalence": np.full(n, aim),
-        **_of_each(finders, scores, each, order),
+        **_of_each(finders, _two(log_odds.ravel())[:, 1].reshape(log_odds.shape), each, order),
         "unlike": pa.array(unlike, pa.string()).take(order),
         "masked_pixels": masked[order],
         "error": pa.array(errors, pa.string()).take(order),
@@ -193,6 +201,11 @@ def _of_each(
     return columns
 
 
+def _two(log_odds: Float64[np.ndarray, " N"]) -> Float64[np.ndarray, "N 2"]:
+    """Return the probabilities of no lens and of a lens; both keep their digits where the other is nearly 1."""
+    return softmax(np.stack([np.zeros_like(log_odds), log_odds], axis=1))
+
+
 def _nullable(values: Float64[np.ndarray, " N"]) -> pa.Array[Any]:
     found: pa.Array[Any] = pa.array(values, mask=~np.isfinite(values))
     return found
@@ -210,7 +223,7 @@ def _score(
     finder: Finder,
     survey: Stamps,
     read: tuple[Int64[np.ndarray, " B"], Sequence[Float32[np.ndarray, "C H W"] | str]],
-    scores: Float64[np.ndarray, " N"],
+    log_odds: Float64[np.ndarray, " N"],
     said: tuple[list[str | None], list[str | None]],
 ) -> None:
     """Fill in what a finder says of some rows of the survey, each in its place in the catalogue: scores, words."""
@@ -226,8 +239,11 @@ def _score(
     batch = np.stack([stamp for stamp in stamps if not isinstance(stamp, str)])
     answers = finder.model.answer(batch, finder.model.features(survey, rows[good]))
     words = finder.model.unfamiliar(batch)
-    for row, answer, word in zip(np.flatnonzero(good), answers[:, finder.model.labels.index(LENS)], words, strict=True):
-        scores[places[row]] = answer
+    lens = finder.model.labels.index(LENS)
+    logits = logits_of(np.stack([np.delete(answers, lens, axis=1).sum(axis=1), answers[:, lens]], axis=1))
+    odds = np.where(np.isfinite(answers).all(axis=1), logits[:, 1] - logits[:, 0], np.nan)
+    for row, answer, word in zip(np.flatnonzero(good), odds, words, strict=True):
+        log_odds[places[row]] = answer
         unlike[places[row]] = unlike[places[row]] or word
         if not np.isfinite(answer):
             errors[places[row]] = "the network's answer is not a number; expected pixel values like those of training"

@@ -18,7 +18,7 @@ from deeplense.core.run_folder import RunFolder
 from deeplense.data.dataset import Dataset
 from deeplense.data.loader import Batch, Loader
 from deeplense.data.splits import Fold
-from deeplense.metrics.calibrated import calibrated, read_calibration
+from deeplense.metrics.calibrated import pooled, read_calibration
 from deeplense.tasks.task import Task
 from deeplense.training.trained import TrainedModel, locate_run
 
@@ -27,7 +27,7 @@ MEMBERS = "members"
 
 @dataclass(frozen=True)
 class Committee:
-    """Several runs whose answer is the mean of their probabilities, each calibrated by its own validation split.
+    """Several runs that answer together: the mean of their logits, each calibrated by its own validation split.
 
     Parameters
     ----------
@@ -139,12 +139,12 @@ class Committee:
 
     def answers(self, images: Loader, batch_size: int) -> Float32[np.ndarray, "N K"]:
         """Return one row per image; every member sees it as it did in training."""
-        total = np.zeros((len(images), len(self.labels)))
-        for member, known in zip(self.members, self.calibrations, strict=True):
+        each = []
+        for member in self.members:
             own = member.loader(images.dataset, images.rows, images.workers)
             places = [member.labels.index(label) for label in self.labels]
-            total += calibrated(member.answers(own, batch_size), known, member.place)[:, places]
-        return (total / len(self.members)).astype(np.float32)
+            each.append(member.answers(own, batch_size)[:, places])
+        return pooled(each, self.calibrations).astype(np.float32)
 
     def pictures(self, batch: Batch) -> dict[str, Tensor]:
         """Return nothing: what one of them looks at is not what all answer by."""
