@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deeplense.core.errors import InvalidDataset, InvalidOption, MissingFile, UnknownName
+from deeplense.core.errors import CorruptFile, InvalidDataset, InvalidOption, MissingFile, UnknownName
 from deeplense.data.dataset import open_dataset
+from deeplense.data.readers.folders import ClassFolders
 from deeplense.describe import MontageOptions, export, info, models, montage, recipes
 from deeplense.detectors.detector import DETECTORS
 from deeplense.recipes.recipe import shipped_recipes
@@ -48,6 +49,31 @@ def test_damage_is_a_problem_that_is_told(small_set: Path, tmp_path: Path, capsy
     (folder / "shard-00000.h5").write_bytes(content)
     assert any("shard-00000.h5" in problem for problem in info(str(folder))["problems"])
     assert "shard-00000.h5" in capsys.readouterr().err
+
+
+def test_one_bad_image_does_not_hide_the_others(
+    small_tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tree = Path(shutil.copytree(small_tree, tmp_path / "tree"))
+    files = sorted(tree.rglob("*.npy"))
+    for path in files[3:5]:
+        np.save(path, np.full((64, 64), np.nan, np.float32))
+    facts = info(str(tree))
+    kept = np.stack([np.load(path) for path in (*files[:3], *files[5:])])
+    assert facts["images"] == 120 and facts["pixels_sampled_from"] == 118 and sum(facts["counts"]["cdm"].values()) == 40
+    assert facts["pixels"] == pytest.approx({"min": kept.min(), "median": np.median(kept), "max": kept.max()}, rel=1e-6)
+    (said,) = facts["problems"]
+    assert said.startswith("2 of 120 images that were looked at cannot be read: ") and files[3].name in said
+    assert "2 of 120 images" in capsys.readouterr().err
+
+
+def test_when_no_image_can_be_read_the_first_error_stands(small_tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: ClassFolders, rows: Any) -> None:
+        raise CorruptFile(f"{rows[0]}.npy", "no image", "one")
+
+    monkeypatch.setattr(ClassFolders, "images", refuse)
+    with pytest.raises(CorruptFile, match=r"^0\.npy: no image"):
+        info(str(small_tree))
 
 
 def test_unequal_classes_are_a_problem_that_is_told(small_tree: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,17 @@ def test_an_image_unlike_those_of_training_is_told_of(
     assert "pixel" in rows[1]["unlike"] and "in training" in rows[1]["unlike"]
     assert rows[1]["prediction"] is not None and rows[1]["error"] is None
     assert "1 of 2 unlike the training images" in capsys.readouterr().err
+
+
+def test_names_with_stray_bytes_are_shown(ask: Any, workplace: Path) -> None:
+    good, bad = (workplace / os.fsdecode(name) for name in (b"caf\xe9.npy", b"th\xe9.npy"))
+    image(good)
+    assert [row["file"] for row in ask(good)] == [f"{workplace}/caf\ufffd.npy"]
+    bad.write_bytes(b"no image")
+    with pytest.raises(UnreadableImages):
+        ask(good, bad, out=Path("both.csv"))
+    _, row = pyarrow.csv.read_csv("both.csv").to_pylist()
+    assert "th\ufffd.npy" in row["file"] and "th\ufffd.npy" in row["error"]
 
 
 def test_when_no_image_can_be_read_the_table_says_so_for_each(ask: Any, workplace: Path) -> None:

@@ -233,6 +233,18 @@ def test_each_fold_is_judged_on_its_own_images(trained: Callable[..., RunFolder]
     assert len(set(tested)) == len(tested) == 60, "two quarters of 120 images"
 
 
+def test_a_fold_is_judged_on_its_own_images_wherever_they_lie(
+    trained: Callable[..., RunFolder], small_set: Path, tmp_path: Path
+) -> None:
+    run = trained(folds=4, fold=0)
+    marks = evaluate(run_id=str(run.path), device="cpu")
+    (tmp_path / "link").symlink_to(small_set)
+    assert evaluate(run_id=str(run.path), dataset=str(tmp_path / "link"), device="cpu") == marks
+    shutil.copytree(small_set, tmp_path / "copy")
+    copied = evaluate(run_id=str(run.path), dataset=str(tmp_path / "copy"), device="cpu")
+    assert copied["accuracy"] == marks["accuracy"], "and not images that it has learnt from"
+
+
 def test_a_fold_that_is_not_there_is_refused(small_set: Path, tmp_path: Path) -> None:
     for options, word in (({"folds": 3, "fold": 3}, "3 of 3"), ({"fold": 1}, "without --folds")):
         with pytest.raises(InvalidOption, match=word):

@@ -45,6 +45,7 @@ def test_each_does_on_new_images_what_its_card_says(name: str, tmp_path: Path, m
     assert found.high >= promised["low"], "a new seed gives the same marks within the intervals"
     assert (tmp_path / "runs" / name / "new-test" / "metrics.json").is_file()
     assert (tmp_path / "runs" / name / "new-test" / "selection.csv").is_file() == (primary == "auroc_lens")
+    assert find_run(f"runs/{name}").config()["labels"] == find_run(name).config()["labels"]
     assert not list(SHIPPED.rglob("predictions.parquet")), "an evaluation writes nothing into the package"
 
 

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from deeplense.core.config import Bounds, Config, Count
 from deeplense.core.console import note, progress, table
-from deeplense.core.errors import InvalidOption, UnknownName
+from deeplense.core.errors import DeepLenseError, InvalidOption, UnknownName
 from deeplense.core.files import atomic
 from deeplense.core.run_folder import find_run, shipped_runs
 
 if TYPE_CHECKING:
+    import numpy as np
+    from jaxtyping import Float32, Int64
+
     from deeplense.auditing.audited import Audit
     from deeplense.data.dataset import Dataset
 
@@ -79,7 +82,7 @@ def info(dataset: str) -> dict[str, Any]:
     splits, labels = opened.splits(), opened.catalogue["label"].to_pylist()
     counts = Counter(zip(labels, splits, strict=True))
     rows = np.unique(np.linspace(0, len(opened) - 1, min(SAMPLE, len(opened))).astype(np.int64))
-    pixels = opened.images(rows)
+    pixels, refused = _images(opened, rows)
     facts: dict[str, Any] = {
         "path": str(opened.path),
         "layout": opened.layout,
@@ -87,9 +90,9 @@ def info(dataset: str) -> dict[str, Any]:
         "image_shape": list(opened.image_shape),
         "labels": list(opened.labels),
         "pixels": {"min": float(pixels.min()), "median": float(np.median(pixels)), "max": float(pixels.max())},
-        "pixels_sampled_from": len(rows),
+        "pixels_sampled_from": len(pixels),
         "columns": opened.catalogue.column_names,
-        "problems": _problems(opened, counts),
+        "problems": [*_problems(opened, counts), *refused],
     }
     names = [name for name in ("train", "validation", "test") if name in splits]
     facts["counts"] = {
@@ -232,6 +235,27 @@ def _open(name: str) -> Dataset:
     from deeplense.simulate import ensure
 
     return open_dataset(ensure(name))
+
+
+def _images(dataset: Dataset, rows: Int64[np.ndarray, " N"]) -> tuple[Float32[np.ndarray, "B C H W"], list[str]]:
+    """Return the images of the rows that can be read, and a sentence on the others; the error if none can be."""
+    import numpy as np
+
+    try:
+        return dataset.images(rows), []
+    except DeepLenseError:
+        pass  # one by one, to know which
+    images: list[np.ndarray] = []
+    errors: list[DeepLenseError] = []
+    for row in rows:
+        try:
+            images.append(dataset.images([int(row)]))
+        except DeepLenseError as error:
+            errors.append(error)
+    if not images:
+        raise errors[0]
+    said = f"{len(errors):,} of {len(rows):,} images that were looked at cannot be read: "
+    return np.concatenate(images), [said + error.found for error in errors[:1]]
 
 
 def _problems(dataset: Dataset, counts: Counter[tuple[str | None, str]]) -> list[str]:

@@ -11,7 +11,7 @@ from deeplense.core.config import Bounds, Config, Count
 from deeplense.core.console import note, table
 from deeplense.core.errors import InvalidDataset
 from deeplense.core.files import atomic, write_json
-from deeplense.core.run_folder import RUNS, SHIPPED, RunFolder
+from deeplense.core.run_folder import RUNS, SHIPPED, SHIPPED_SUFFIX, RunFolder
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,14 +90,14 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     dataset, is_own = _dataset(options.dataset, model.config["dataset"])
     drawn = isinstance(dataset, RecipeDataset)
     workers = 0 if drawn else options.workers  # what is drawn comes from this process
-    fold = model.fold if is_own or options.dataset is None else None  # of the run's own images only
-    images = model.loader(dataset, dataset.indices(options.split, fold), workers)
+    # a fold is of names: also in a copy of the dataset it holds what the run has not learnt from
+    images = model.loader(dataset, dataset.indices(options.split, model.fold), workers)
     answers = model.answers(images, options.batch_size)
     if model.task.needs_labels and bool((images.targets < 0).any()):
         raise InvalidDataset(
             f"{dataset.path} has images without a label", "a label for each image", "use `deeplense predict` instead"
         )
-    home = RUNS / options.run_id if run.path.parent == SHIPPED else run.path  # the package itself stays as it is
+    home = run.path if run.path.parent != SHIPPED else RUNS / f"{run.id}{SHIPPED_SUFFIX}"  # the package stays as it is
     judged = is_own and options.split == "test"
     folder = RunFolder(home if judged else home / f"{dataset.path.name}-{options.split}")
     calibration = _calibration(model, images, options.batch_size) if judged else _known_calibration(home, run)
@@ -105,6 +105,9 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     marks |= _after_isotonic(model, answers, images, calibration)
     if isinstance(model, Committee):
         model.write_record(run)
+    elif home != run.path:
+        RunFolder(home).write_config(model.config)
+        RunFolder(home).write_history(run.history())
     stamp = {"truth_features_used": [True] * len(images)} if model.used_truth else {}
     _write(folder, dict(model.task.columns(answers)) | stamp, images, marks, options.split)
     _write_or_remove(folder.calibration, calibration if judged else {})
@@ -114,7 +117,7 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     else:
         _write_selection(folder, model, answers, images)
     _write_examples(folder.path, model, answers, images)
-    if is_own:
+    if judged:
         log_evaluation(run, model.config, marks, answers, images.targets.numpy())
     table(
         f"{run.id} on {dataset.path.name}, {options.split} split, {len(images):,} images",
@@ -123,7 +126,7 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     )
     if model.used_truth:
         note("columns that no survey can measure were read: these marks mean nothing for real objects")
-    note(f"marks and predictions are in {folder.path}; see them with: deeplense report {run.path}")
+    note(f"marks and predictions are in {folder.path}; see them with: deeplense report {home}")
     return marks
 
 
@@ -134,10 +137,13 @@ def _asked(options: EvaluateOptions) -> tuple[RunFolder, Judged]:
 
     named = [locate_run(name) for name in (options.run_id, *options.committee)]
     models = [TrainedModel.load(run, options.device) for one in named for run in members_of(one)]
+    for model in models:
+        if model.run.resume_state.is_file():
+            note(f"{model.run.path} has not come to its end: judged is its best epoch so far")
     if len(models) == 1:
         return named[0], models[0]
     committee = Committee.of(models)
-    return named[0] if len(named) == 1 else RunFolder(RUNS / committee.name), committee
+    return named[0] if len(named) == 1 else committee.folder(), committee
 
 
 def _printed(mark: Interval) -> tuple[str, str]:
@@ -157,7 +163,7 @@ def _dataset(asked: str | None, own: dict[str, Any]) -> tuple[Dataset, bool]:
         return RecipeDataset(own["name"], compiled=own.get("compiled", False) and can_compile()), True
     known = Path(own["path"])
     dataset = open_dataset(ensure(asked or (str(known) if known.exists() else own["name"])))
-    return dataset, dataset.path.absolute() == known.absolute()
+    return dataset, dataset.path.resolve() == known.resolve()
 
 
 def _calibration(model: Judged, images: Loader, batch_size: int) -> dict[str, Any]:

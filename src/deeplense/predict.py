@@ -64,7 +64,7 @@ class PredictOptions(Config):
     images
         Of a catalogue: the folder of its stamps, where that is not its own.
     committee
-        Of a catalogue: other runs that are asked, too; the probability is the mean of all, each calibrated by itself.
+        Of a catalogue: other runs that are asked, too; the probability is that of their mean evidence.
     prevalence
         Of a catalogue: the share of lenses in the survey, for which probabilities are given; by default as in training.
     own_stretch
@@ -150,11 +150,13 @@ def predict(options: PredictOptions | None = None, /, **fields: Any) -> Path:
 
 def _is_catalogue(options: PredictOptions) -> bool:
     """Return whether one table is named, with its stamps."""
-    from deeplense.data.tables import FITS_TABLES, TABLES
+    from deeplense.auditing.audited import is_table
+    from deeplense.data.tables import TABLES
 
-    suffix = options.files[0].suffix.lower() if len(options.files) == 1 else ""
-    # a FITS file may be an image: with a folder of stamps it is a table
-    return suffix in TABLES and (suffix not in FITS_TABLES or options.images is not None)
+    if len(options.files) != 1:
+        return False
+    path = options.files[0]
+    return path.suffix.lower() in TABLES and (options.images is not None or is_table(path) or not path.is_file())
 
 
 def _check_options(options: PredictOptions, what: str) -> None:
@@ -241,7 +243,7 @@ def _find(options: PredictOptions, run: RunFolder) -> Path:
     from deeplense.metrics.calibrated import read_calibration
     from deeplense.training.candidates import Finder, facts_of, rank_candidates
     from deeplense.training.committee import members_of
-    from deeplense.training.known_lenses import mark_known
+    from deeplense.training.known_lenses import KnownLenses
     from deeplense.training.trained import TrainedModel, locate_run
 
     out = options.out or Path("candidates.csv")
@@ -249,18 +251,22 @@ def _find(options: PredictOptions, run: RunFolder) -> Path:
         raise InvalidOption(f"--out {out}", f"a name that ends in {', '.join(WRITTEN)}", "change --out")
     named = [run, *map(locate_run, options.committee)]
     runs = [member for one in named for member in members_of(one)]
-    joint = read_calibration(run) if len(runs) > len(named) == 1 else None  # of a committee as it was judged
+    judged = read_calibration(run) if len(runs) > len(named) == 1 else {}  # of a committee
+    joint = judged if "isotonic" in judged else None
     finders = [Finder.of(TrainedModel.load(one, options.device)) for one in runs]
     survey = Stamps(options.files[0], images=options.images)
     for sentence in survey.problems:
         note(sentence)
+    known = None if options.known_lenses is None else KnownLenses.read(options.known_lenses)
+    if known is not None:
+        known.require_positions(survey.table)  # now, not after hours of work
     if options.own_stretch:
         finders = [finder.stretched_to(survey) for finder in finders]
     with progress("looking for lenses", len(survey)) as advance:
         table, rows = rank_candidates(finders, survey, options.prevalence, options.batch_size, advance, joint)
-    if options.known_lenses is not None:
-        table = mark_known(table, options.known_lenses, options.match_radius)
-    write_table(table, out, facts_of(finders, options.prevalence))
+    if known is not None:
+        table = known.mark(table, options.match_radius)
+    write_table(table, out, facts_of(finders, options.prevalence, joint))
     if options.mosaic is not None:
         _write_mosaic(options, table, survey, rows)
     note(f"{table.num_rows:,} rows are in {out}")

@@ -44,6 +44,7 @@ def train(options: TrainOptions | None = None, /, **fields: Any) -> Path:
     run = run or _new_run()
     if accelerator.is_main_process:
         remove_leftovers(run.path)
+        run.forget_marks()  # of an epoch that is not the last
     if options.task == "detect_anomalies":
         detector.fit(options, run, config, accelerator)
         return run.path

@@ -77,6 +77,18 @@ def test_keywords_that_tell_the_label_are_found(extension: bool, tmp_path: Path)
     assert audit.count("leak") == 5
 
 
+def test_numbers_may_be_written_with_a_small_d(tmp_path: Path) -> None:
+    dataset = stamps(tmp_path, leaks)
+    for row in range(N):
+        path = dataset.files(row)[0]
+        content = path.read_bytes()
+        at = content.index(b"GAIN    =")
+        number = f"{1.0 + (row % 2 == 0)}d{'+' if row % 3 else ''}5".rjust(20).encode()
+        path.write_bytes(content[: at + 10] + number.ljust(70) + content[at + 80 :])
+    assert keywords(dataset, 0)["header GAIN"] == "2.0d5"
+    assert found_in(dataset)["header GAIN"].severity == "leak"
+
+
 def test_damaged_files_are_no_error(tmp_path: Path) -> None:
     dataset = stamps(tmp_path, harmless)
     contents = [b"", b"SIMPLE", b"\xff" * 9000, gzip.compress(b"x")[:9]]

@@ -13,7 +13,17 @@ from pathlib import Path
 import pytest
 
 from deeplense.core.errors import CorruptFile, MissingFile
-from deeplense.core.files import CannotWrite, alone, atomic, claimed, read_json, remove_leftovers, sha256, write_json
+from deeplense.core.files import (
+    CannotWrite,
+    alone,
+    atomic,
+    claimed,
+    read_json,
+    remove_leftovers,
+    sha256,
+    shown,
+    write_json,
+)
 
 OLD = '{"old": true}\n'
 
@@ -158,6 +168,12 @@ def test_sha256_is_that_of_the_bytes(tmp_path: Path) -> None:
     content = bytes(range(256)) * 10_000
     (tmp_path / "file").write_bytes(content)
     assert sha256(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_names_with_stray_bytes_can_be_shown() -> None:
+    odd, sound = Path(os.fsdecode(b"in/caf\xe9.npy")), Path("in/café.npy")
+    assert shown(odd) == "in/caf\ufffd.npy" and shown(sound) == str(sound)
+    assert shown(f"{odd}: no image of {sound}") == "in/caf\ufffd.npy: no image of in/café.npy"
 
 
 def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from deeplense.core.errors import CorruptFile, InvalidOption, MissingFile, UnknownName
 from deeplense.data.catalogue import Role, Roles, guess_roles
-from deeplense.data.tables import TABLES, read_table
+from deeplense.data.tables import TABLES, read_table, write_table
 
 FORMATS = {
     ".fits": "fits",
@@ -31,6 +31,39 @@ FORMATS = {
 def texts(tmp_path: Path, text: str, name: str = "table.csv") -> pa.Table:
     (tmp_path / name).write_text(text, encoding="utf-8")
     return read_table(tmp_path / name)
+
+
+LETTERS = {"id": ["naïve", "α\n", None], "score": [0.5, None, 1.0]}
+
+
+def test_fits_tables_hold_other_letters_as_question_marks(tmp_path: Path) -> None:
+    path = tmp_path / "out.fits"
+    write_table(pa.table(LETTERS), path, {"MODEL": "Sérsic", "PREVAL": 0.5})
+    assert read_table(path).to_pydict()["id"][:2] == ["na?ve", "??"]
+    meta = Table.read(path).meta
+    assert (meta["MODEL"], meta["PREVAL"]) == ("S?rsic", 0.5)
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet", ".vot"])
+def test_other_tables_keep_every_letter(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"out{suffix}"
+    write_table(pa.table(LETTERS), path, {"MODEL": "Sérsic"})
+    assert [str(text).strip() for text in read_table(path)["id"].to_pylist()[:2]] == ["naïve", "α"]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_a_csv_of_another_encoding_has_texts(tmp_path: Path, encoding: str) -> None:
+    content = "id,label,mag\n1,é,20\n2,,21\n3,lentille,22\n"
+    (tmp_path / "table.csv").write_bytes(content.encode(encoding))
+    table = read_table(tmp_path / "table.csv")
+    assert table["label"].type == pa.string() and table["label"].to_pylist() == ["é", None, "lentille"]
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.dictionary(pa.int32(), pa.binary())])
+def test_bytes_of_a_parquet_file_are_texts(tmp_path: Path, kind: pa.DataType) -> None:
+    column = pa.array(["é".encode(), "ü".encode("latin-1"), None]).cast(kind)
+    pq.write_table(pa.table({"a": column, "b": [1, 2, 3]}), tmp_path / "table.parquet")
+    assert read_table(tmp_path / "table.parquet").to_pydict() == {"a": ["é", "ü", None], "b": [1, 2, 3]}
 
 
 @pytest.mark.parametrize("suffix", FORMATS)

@@ -379,6 +379,73 @@ def test_a_file_that_is_not_plain_is_left_to_astropy() -> None:
     assert _plain_fits(whole) is not None and _plain_fits(whole[:-2848]) is not None  # zeros at the end may be left out
 
 
+def test_a_file_that_is_another_rows_path_is_nobody_elses(tmp_path: Path) -> None:
+    catalogue(tmp_path, range(4), path=[f"tile{tile}/{name}" for name in ("0.npy", "1.npy") for tile in "AB"])
+    for name in ("0.npy", "1.npy"):
+        put(tmp_path / "tileB" / name, pixels(int(name[0])))
+    dataset = opened(tmp_path)
+    assert ids_of(dataset) == ["1", "3"]
+    np.testing.assert_array_equal(dataset.images([1])[0, 0], pixels(1))
+    assert any("2 of 4 rows of the catalogue have no stamp" in sentence for sentence in dataset.problems)
+
+
+def test_of_rows_that_claim_a_file_by_its_name_only_the_one_that_fits_better_gets_it(tmp_path: Path) -> None:
+    paths = ["/old/tileA/0.npy", "/old/tileB/0.npy", "/old/tileA/1.npy", "/old/tileC/1.npy", "/old/tileA/2.npy"]
+    catalogue(tmp_path, [10, 11, 12, 13, 14], path=paths)
+    for name in ("0.npy", "1.npy", "2.npy"):
+        put(tmp_path / "tileB" / name, pixels(int(name[0])))
+    dataset = opened(tmp_path)
+    assert ids_of(dataset) == ["11", "14"]  # 1.npy is as likely that of 12 as of 13
+    np.testing.assert_array_equal(dataset.images([0, 1])[:, 0], [pixels(0), pixels(2)])
+
+
+def test_an_id_repeated_does_not_hide_whose_path_a_file_is(tmp_path: Path) -> None:
+    catalogue(tmp_path, [7, 7, *range(8, 18)], path=["tileA/0.npy", *(f"tileB/{k}.npy" for k in range(11))])
+    for name in ("0.npy", "1.npy"):
+        put(tmp_path / "tileB" / name, pixels(int(name[0])))
+    assert ids_of(opened(tmp_path)) == ["8"]
+
+
+@pytest.mark.parametrize("name", ["{key}_{band}.npy", "{band}_{key}.npy"])
+def test_numbers_of_bands_are_no_ids(tmp_path: Path, name: str) -> None:
+    catalogue(tmp_path, range(1, 31))
+    for key in range(1, 31):
+        for band in (1, 2):
+            put(tmp_path / "x" / name.format(key=key, band=band), pixels(key, band))
+    dataset = opened(tmp_path)
+    assert dataset.image_shape == (2, 7, 7) and len(dataset) == 30 and len(dataset.bands) == 2
+    np.testing.assert_array_equal(dataset.images([7])[0], [pixels(8, 1), pixels(8, 2)])
+
+
+def test_the_size_in_a_name_is_no_id(tmp_path: Path) -> None:
+    catalogue(tmp_path, range(60, 70))
+    for key in range(60, 70):
+        put(tmp_path / "x" / f"{key}_64.npy", pixels(key))
+    dataset = opened(tmp_path)
+    assert ids_of(dataset) == [str(key) for key in range(60, 70)] and dataset.problems == []
+    np.testing.assert_array_equal(dataset.images([0])[0, 0], pixels(60))
+
+
+def test_the_shape_is_that_of_most_stamps(tmp_path: Path) -> None:
+    catalogue(tmp_path)
+    for number, key in enumerate(IDS):
+        put(tmp_path / "a" / f"{key}.npy", pixels(key, side=7))
+        put(tmp_path / "b" / f"{key}.npy", pixels(key, 1, side=9 if number == 0 else 7))
+    dataset = opened(tmp_path)
+    assert dataset.image_shape == (2, 7, 7) and dataset.images([1, 2, 3]).shape == (3, 2, 7, 7)
+    odd = tmp_path / "b" / f"{IDS[0]}.npy"
+    with pytest.raises(CorruptFile, match=r"shape \(1, 9, 9\)") as caught:
+        dataset.images([0])
+    assert caught.value.path == odd and "(1, 7, 7)" in caught.value.expected
+    odd.write_bytes(b"no image")
+    assert opened(tmp_path).image_shape == (2, 7, 7)
+    for key in IDS[1:]:
+        (tmp_path / "b" / f"{key}.npy").write_bytes(b"no image either")
+    with pytest.raises(CorruptFile) as caught:
+        Stamps(tmp_path)
+    assert caught.value.path == odd
+
+
 @settings(max_examples=12)
 @given(st.binary(max_size=200), st.integers(0, 5760))
 def test_a_damaged_file_gives_an_image_or_one_error(junk: bytes, at: int) -> None:

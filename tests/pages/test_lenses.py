@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from deeplense.core.errors import InvalidOption
+from deeplense.core.run_folder import RunFolder
 from deeplense.metrics.survey import auroc_difference
 from deeplense.report import report
 
@@ -71,6 +72,10 @@ def test_differences_are_paired_by_the_names_of_the_images(finder: Maker) -> Non
     mark = auroc_difference(*scores, np.arange(600) % 2 == 1)
     assert f"2. b {mark.value:+.{mark.decimals}f}" in words(page)
     assert "What the others add to a" in words(page) and "3. c +" not in words(page), "c saw other images"
+    config = RunFolder(second).config()
+    config["dataset"]["path"] = "/another"  # whose simulated images are called alike
+    RunFolder(second).write_config(config)
+    assert "What the others add" not in words(report(runs=[str(first), str(second)]).read_text())
 
 
 def test_a_run_that_read_the_truth_is_named(finder: Maker) -> None:

@@ -14,7 +14,7 @@ import torch
 from safetensors.numpy import load_file
 
 from deeplense.core.degradation import Degradation
-from deeplense.core.errors import Diverged, InvalidDataset, InvalidOption
+from deeplense.core.errors import CorruptFile, Diverged, InvalidDataset, InvalidOption
 from deeplense.core.files import sha256
 from deeplense.core.run_folder import RunFolder
 from deeplense.data.dataset import open_dataset
@@ -337,8 +337,34 @@ def test_a_network_that_falls_again_and_again_is_given_up(
 ) -> None:
     monkeypatch.setattr("deeplense.training.loop.TOLERATED", -50.0)
     known: dict[str, Any] = {"model_name": "srgan", "pretrained": str(by_error.weights), "lr": 1e-3}
-    with pytest.raises(Diverged, match="below the best"):
+    with pytest.raises(Diverged, match="fallen for the"):
         trained(**known, epochs=6, adversary=0.2)
+
+
+def test_an_opponent_that_breaks_the_network_is_fallen_back_from(
+    trained: Callable[..., RunFolder], by_error: RunFolder, monkeypatch: pytest.MonkeyPatch, capfd: Any
+) -> None:
+    from deeplense.training.loop import Trainer
+
+    epoch, broken = Trainer._epoch, []
+
+    def break_once(self: Trainer, *args: Any) -> Any:
+        record = epoch(self, *args)
+        if not broken:
+            broken.append(next(self.network.parameters()).data.fill_(float("nan")))
+        return record
+
+    monkeypatch.setattr(Trainer, "_epoch", break_once)
+    known: dict[str, Any] = {"model_name": "srgan", "pretrained": str(by_error.weights), "lr": 1e-5}
+    run = trained(**known, epochs=2, adversary=0.01)
+    assert "fallen to weights that are no numbers" in capfd.readouterr().err
+    assert len(run.history()) == 2, "the epoch was learnt again"
+    assert all(np.isfinite(value).all() for value in load_file(run.weights).values())
+
+
+def test_weights_of_another_network_are_refused(trained: Callable[..., RunFolder], by_error: RunFolder) -> None:
+    with pytest.raises(CorruptFile, match="not those of this network"):
+        trained(model_name="srcnn", pretrained=str(by_error.weights))
 
 
 def test_features_of_a_classifier_change_the_product(trained: Callable[..., RunFolder], small_run: Path) -> None:

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from astropy.table import Table
 
-from deeplense.core.errors import InvalidDataset, InvalidOption
+from deeplense.core.errors import InvalidDataset, InvalidOption, MissingFile
 from deeplense.core.run_folder import RunFolder
 from deeplense.data.tables import read_table
 from deeplense.evaluate import evaluate
@@ -23,6 +23,7 @@ from deeplense.report import report
 from deeplense.train import train
 from deeplense.training import known_lenses
 from deeplense.training.committee import Committee
+from deeplense.training.known_lenses import KnownLenses
 from deeplense.training.trained import TrainedModel
 
 SIDE, N = 16, 80
@@ -128,6 +129,7 @@ def test_a_committee_is_the_mean(survey: Path, runs: dict[str, RunFolder], tmp_p
     for name, run in runs.items():
         score = table[f"score_{name}"].to_numpy()
         logits.append(np.log(score / (1 - score)) / read_calibration(run)["temperature"])
+    # as many lenses as others in training, in validation and in the survey
     assert np.allclose(table["p_lens"].to_numpy(), 1 / (1 + np.exp(-np.mean(logits, axis=0))), rtol=1e-5)
     assert np.ptp(logits[1]) > 0
 
@@ -159,19 +161,65 @@ def test_a_committee_is_judged_and_answers_as_a_run(
     assert evaluate(run_id=str(folder.path), device="cpu") == marks
 
 
-@pytest.mark.parametrize("second, words", [("image", "image twice"), ("fold", "of different folds"), ("cdm", "of cdm")])
+def test_each_of_a_committee_is_asked_for_evidence_not_for_its_prior(
+    survey: Path, runs: dict[str, RunFolder], tmp_path: Path
+) -> None:
+    """Two runs that have seen few lenses are as sure together as one of them is alone."""
+    pair = []
+    for name in ("one", "other"):
+        run = RunFolder(tmp_path / name)
+        shutil.copytree(runs["image"].path, run.path)
+        run.calibration.unlink()
+        config = run.config()
+        config["options"]["shares"] = [0.98, 0.02]
+        run.write_config(config)
+        pair.append(run)
+    alone = candidates(survey, pair[0], tmp_path / "a.parquet", prevalence=0.1)
+    both = candidates(survey, pair[0], tmp_path / "b.parquet", prevalence=0.1, committee=(str(pair[1].path),))
+    one, two = (pq.read_table(path).slice(0, N) for path in (alone, both))
+    assert np.allclose(one["p_lens"].to_numpy(), two["p_lens"].to_numpy(), rtol=1e-6)
+    assert pq.read_schema(both).metadata[b"CALIBRAT"] == b"none none"
+
+
+def test_committees_of_runs_that_are_called_alike_have_their_own_folders(
+    runs: dict[str, RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for method in ("a", "b"):
+        models = []
+        for seed, run in enumerate(runs.values()):
+            path = tmp_path / method / f"seed-{seed}"
+            shutil.copytree(run.path, path)
+            models.append(TrainedModel.load(RunFolder(path), "cpu"))
+        committee = Committee.of(models)
+        committee.write_record(committee.folder())
+        found.append((committee.folder().path, committee.config["members"]))
+    assert found[0][0] == Path("runs/seed-0+seed-1") != found[1][0]
+    assert [RunFolder(path).config()["members"] for path, _ in found] == [members for _, members in found]
+    alike = [TrainedModel.load(RunFolder(tmp_path / method / "seed-0"), "cpu") for method in ("a", "b")]
+    assert Committee.of(alike).name == "a-seed-0+b-seed-0"
+
+
+@pytest.mark.parametrize(
+    "second, words", [("image", "twice"), ("fold", "the same images"), ("grown", "the same images"), ("cdm", "of cdm")]
+)
 def test_a_committee_that_is_none_is_refused(
     runs: dict[str, RunFolder], second: str, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    run = RunFolder(tmp_path / second)
-    shutil.copytree(runs["image"].path, run.path)
+    run = runs["image"] if second == "image" else RunFolder(tmp_path / second)
+    if second != "image":
+        shutil.copytree(runs["image"].path, run.path)
     config = run.config()
+    if second == "grown":
+        config["dataset"]["n_train"] += 8
     if second == "fold":
         config["options"] |= {"folds": 2, "fold": 1}
     if second == "cdm":
         config["labels"] = ["cdm", "lens"]
-    run.write_config(config)
+    if second != "image":
+        run.write_config(config)
     with pytest.raises(InvalidOption, match=words):
         evaluate(run_id=str(runs["image"].path), committee=(str(run.path),), device="cpu")
     assert not (tmp_path / "runs").exists()
@@ -223,16 +271,44 @@ def test_positions_are_asked_for(tmp_path: Path) -> None:
     known = tmp_path / "known.csv"
     known.write_text("name,x\nHere,1\n")
     with pytest.raises(InvalidDataset, match="without positions"):
-        known_lenses.mark_known(pa.table({"ra": [1.0], "dec": [1.0]}), str(known), 1.0)
+        KnownLenses.read(str(known))
     known.write_text("name,ra,dec\nHere,1,1\n")
     with pytest.raises(InvalidDataset, match="candidates without positions"):
-        known_lenses.mark_known(pa.table({"id": ["a"]}), str(known), 1.0)
+        KnownLenses.read(str(known)).mark(pa.table({"id": ["a"]}), 1.0)
+    known.write_text("name,ra,dec\nHere,one,1\n")
+    with pytest.raises(InvalidDataset, match="holds no angles"):
+        KnownLenses.read(str(known))
+
+
+def test_positions_in_hours_and_without_a_value(tmp_path: Path) -> None:
+    known = tmp_path / "known.csv"
+    known.write_text("name,RAJ2000,DEJ2000\nHere,10:21:03.4,-05:12:44\nLost,11:00:00,-999\nNone,,\n")
+    candidates = pa.table({"ra": [155.264167, 165.0, 0.0], "dec": [-5.212222, -999.0, None], "unlike": [None] * 3})
+    found = KnownLenses.read(str(known)).mark(candidates, 1.0)
+    assert found["known_lens"].to_pylist() == ["Here", None, None]
+
+
+def test_a_survey_is_not_scored_for_a_table_that_cannot_be_written(
+    survey: Path, runs: dict[str, RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*given: object) -> None:
+        raise AssertionError("scored before the known lenses were read")
+
+    monkeypatch.setattr("deeplense.training.candidates.rank_candidates", never)
+    with pytest.raises(MissingFile, match=r"misspelt\.csv"):
+        predict(
+            run_id=str(runs["image"].path),
+            files=(survey / "catalogue.csv",),
+            images=survey / "stamps",
+            known_lenses=str(tmp_path / "misspelt.csv"),
+            device="cpu",
+        )
 
 
 def test_lenscat_is_asked_for_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known_lenses, "find_spec", lambda name: None)
     with pytest.raises(known_lenses.MissingCatalogue, match="lenscat is not installed"):
-        known_lenses.mark_known(pa.table({"ra": [1.0], "dec": [1.0]}), "lenscat", 1.0)
+        KnownLenses.read("lenscat")
 
 
 @pytest.mark.parametrize("option", [{"maps": Path("m")}, {"rescale": "min_max"}])

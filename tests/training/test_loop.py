@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -19,7 +20,9 @@ from deeplense.cli import main
 from deeplense.core.errors import CorruptFile, DeepLenseError, Diverged
 from deeplense.core.files import sha256
 from deeplense.core.run_folder import RunFolder
+from deeplense.evaluate import evaluate
 from deeplense.train import train
+from deeplense.training.loop import Trainer
 
 CLOCKS = ("seconds", "images_per_second")
 OPTIONS: dict[str, Any] = {"epochs": 3, "batch_size": 24, "dropout": 0.3, "crop": 32, "device": "cpu"}
@@ -264,3 +267,50 @@ def test_two_processes_learn_what_one_does(small_set: Path, tmp_path: Path) -> N
     assert max(difference.values()) < 1e-5, max(difference.items(), key=lambda item: item[1])
     for single, double in zip(record(tmp_path / "one"), record(tmp_path / "two"), strict=True):
         assert double == pytest.approx(single, abs=1e-4)
+
+
+# ---- marks of a run that goes on
+
+
+def test_what_was_said_of_a_run_is_forgotten_when_its_training_goes_on(
+    small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Stopped(Exception):
+        pass
+
+    save = Trainer._save
+
+    def save_and_stop(self: Trainer, *args: Any) -> None:
+        save(self, *args)
+        raise Stopped
+
+    with monkeypatch.context() as patched, pytest.raises(Stopped):
+        patched.setattr(Trainer, "_save", save_and_stop)
+        train(dataset=str(small_set), out=tmp_path / "run", **OPTIONS | {"epochs": 2})
+    run = RunFolder(tmp_path / "run")
+    evaluate(run_id=str(run.path), device="cpu")
+    assert "has not come to its end" in capsys.readouterr().err
+    assert run.predictions.is_file() and run.calibration.is_file()
+    train(resume=str(run.path))
+    assert not run.predictions.exists() and not run.calibration.exists()
+    assert not (run.path / "metrics.json").exists() and not (run.path / "roc.csv").exists()
+
+
+@pytest.mark.parametrize("what", ["mark", "weights"])
+def test_numbers_that_are_none_end_the_run_before_they_are_stored(
+    small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    if what == "mark":
+        monkeypatch.setattr("deeplense.tasks.classify.Classify.marks", lambda *_: {"auroc_macro": math.inf})
+    else:
+        epoch = Trainer._epoch
+
+        def broken(self: Trainer, *args: Any) -> Any:
+            record = epoch(self, *args)
+            next(self.network.parameters()).data.fill_(math.nan)
+            return record
+
+        monkeypatch.setattr(Trainer, "_epoch", broken)
+    with pytest.raises(Diverged, match=r"inf in epoch 1|no numbers in epoch 1"):
+        train(dataset=str(small_set), out=tmp_path / "run", **OPTIONS)
+    assert not (tmp_path / "run" / "resume.pt").exists() and not (tmp_path / "run" / "history.json").exists()

@@ -276,6 +276,9 @@ def test_training_and_evaluation_are_mirrored(small_set: Path) -> None:
     folder = deeplense.train(dataset=str(small_set), epochs=1, batch_size=24, device="cpu", tracker="tensorboard")
     deeplense.evaluate(run_id=str(folder), device="cpu")
     run = RunFolder(folder)
+    marks = len(events(run).Scalars("test/accuracy"))
+    deeplense.evaluate(run_id=str(folder), device="cpu", split="train")
+    assert len(events(run).Scalars("test/accuracy")) == marks, "marks of training images are no marks of the test"
     tags = events(run).Tags()
     assert {"train/loss", "validation/accuracy", "validation/auroc_cdm", "test/auroc_macro_high"} <= set(
         tags["scalars"]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.csv
 import pytest
 from astropy.io import fits
 from astropy.wcs import WCS
@@ -79,6 +82,14 @@ def test_what_was_written_is_no_input(workplace: Path) -> None:
         plan([Path("in/a.npy")], Path("in/../in/a.npy"))
 
 
+def test_a_folder_of_the_output_folder_may_be_read(workplace: Path) -> None:
+    array(Path("sr/cut/deep/a.npy"), lens())
+    jobs, _ = plan([Path("sr/cut")], Path("sr"))
+    assert [(str(job.source), str(job.target)) for job in jobs] == [("sr/cut/deep/a.npy", "sr/deep/a.npy")]
+    with pytest.raises(InvalidOption, match="overwrite"):
+        plan([Path("sr")], Path("sr"))
+
+
 @pytest.mark.parametrize(
     ("inputs", "out", "why"),
     [
@@ -97,6 +108,19 @@ def test_places_that_cannot_be_are_refused(workplace: Path, inputs: list[str], o
     Path("file").touch()
     with pytest.raises(InvalidOption, match=why):
         plan([Path(name) for name in inputs], Path(out))
+
+
+def test_names_with_stray_bytes_are_written_and_shown(run: Path, workplace: Path) -> None:
+    stem, said = os.fsdecode(b"caf\xe9"), "in/caf\ufffd"
+    write_fits(array(Path("in") / f"{stem}.npy", lens()).with_suffix(".fits"), lens()[0], unit="MJy/sr")
+    (Path("in") / f"{stem}.fit").write_text("no image")
+    rows = do(run, Path("in"), out=Path("out"), figures=Path("figures"), convention="flux")
+    assert [row["file"] for row in rows] == [f"{said}.fit", f"{said}.fits", f"{said}.npy"]
+    assert [row["error"] is None for row in rows] == [False, False, True] and f"{said}.fit" in rows[0]["error"]
+    pyarrow.csv.write_csv(pa.Table.from_pylist(rows, module.COLUMNS), "table.csv")
+    assert (Path("out") / f"{stem}.npy").is_file() and (Path("figures") / f"{stem}.png").is_file()
+    with pytest.raises(InvalidOption, match="overwrite in/caf\ufffd"):
+        plan([Path("in") / f"{stem}.npy"], Path("in"))
 
 
 def test_what_is_named_must_be_there(workplace: Path) -> None:

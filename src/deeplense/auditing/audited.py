@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from deeplense.data.splits import assign_splits
 from deeplense.data.tables import FITS_TABLES, TABLES, holds_numbers, read_table
 
 Columns = dict[str, NDArray[Any]]
+HEADERS = 100 * 2880  # bytes of a FITS file within which the first extension begins
 PREFIX = {"0": "nonlens", "1": "lens"}
 
 
@@ -63,14 +65,16 @@ class Audit:
 
 
 def is_table(path: Path) -> bool:
-    """Return whether a path is that of a bare table; of a FITS file, whether it begins without an image."""
+    """Return whether a path is that of a bare table; of a FITS file, whether a table comes first in it."""
     if path.suffix.lower() not in TABLES or not path.is_file():
         return False
     if path.suffix.lower() not in FITS_TABLES:
         return True
     with path.open("rb") as file:
-        header = file.read(2880)
-    return b"NAXIS   =                    0" in header
+        begin = file.read(HEADERS)
+    without_image = b"NAXIS   =                    0" in begin[:2880]
+    extension = re.search(rb"XTENSION= '(\w+)", begin)
+    return without_image and extension is not None and extension[1] in (b"BINTABLE", b"TABLE")
 
 
 def audit_table(path: Path) -> Audit:

@@ -107,7 +107,7 @@ def _column(values: list[str | None]) -> NDArray[Any]:
     """Return the values as numbers, NaN where there is none; dates by their order; others as words."""
     given = [value for value in values if value]
     if all(map(_is_number, given)):
-        return np.array([float(value.replace("D", "E")) if value else np.nan for value in values])
+        return np.array([float(value.upper().replace("D", "E")) if value else np.nan for value in values])
     if all(map(DATE.match, given)):
         order = {value: float(place) for place, value in enumerate(sorted(set(given)))}
         return np.array([order[value] if value else np.nan for value in values])

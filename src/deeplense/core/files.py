@@ -82,6 +82,11 @@ def read_json(path: Path) -> Any:
         raise CorruptFile(path, f"not valid JSON ({error})", "a JSON document") from error
 
 
+def shown(path: Path | str) -> str:
+    """Return a path, or a sentence with one, as text that can be written, � for stray bytes in it."""
+    return os.fsencode(path).decode(errors="replace")
+
+
 def sha256(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file's bytes."""
     with path.open("rb") as handle:

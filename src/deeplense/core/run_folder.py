@@ -119,6 +119,13 @@ class RunFolder:
         """Store the marks on the test split."""
         write_json(self.path / "metrics.json", dict(metrics))
 
+    def forget_marks(self) -> None:
+        """Remove what `evaluate` wrote of the run's own test split: it is of other weights than those to come."""
+        for path in (*map(self.path.__truediv__, ("metrics.json", "roc.csv", "purity.csv")), self.predictions):
+            path.unlink(missing_ok=True)
+        for path in (self.calibration, self.truth, self.sensitivity, self.selection):
+            path.unlink(missing_ok=True)
+
     def _document(self, name: str) -> Any:
         path = self.path / name
         if not path.is_file():
@@ -147,7 +154,7 @@ def find_run(name: str | Path, root: Path = RUNS) -> RunFolder:
     UnknownName
         When the package has no run of that name.
     """
-    if str(name).endswith(SHIPPED_SUFFIX):
+    if str(name).endswith(SHIPPED_SUFFIX) and not (Path(name) / "config.json").is_file():
         if name not in shipped_runs():
             raise UnknownName("shipped model", str(name), shipped_runs())
         return RunFolder(SHIPPED / str(name).removesuffix(SHIPPED_SUFFIX))

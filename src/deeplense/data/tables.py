@@ -6,7 +6,7 @@ import csv
 import io
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from deeplense.core.errors import InvalidOption
 from deeplense.core.files import atomic
 from deeplense.data.readers.guard import parsing, read_bytes
+from deeplense.data.writers import ascii_text
 
 DELIMITED = (".csv", ".tsv")
 FITS_TABLES = (".fits", ".fit")
@@ -35,6 +36,8 @@ WRITTEN = (".csv", ".parquet", ".fits", ".vot")
 
 def write_table(table: pa.Table, path: Path, facts: Mapping[str, str | float]) -> None:
     """Write a table as CSV, Parquet, FITS or VOTable; what is known of it goes along, but into a CSV.
+
+    FITS knows ASCII alone: in its texts "?" stands for each other letter.
 
     Parameters
     ----------
@@ -62,23 +65,26 @@ def write_table(table: pa.Table, path: Path, facts: Mapping[str, str | float]) -
             known = {name: str(value) for name, value in facts.items()}
             pq.write_table(table.replace_schema_metadata(known), temporary)
         else:
-            _astronomical(table, facts).write(
-                temporary, format="fits" if suffix == ".fits" else "votable", overwrite=True
-            )
+            kind, say = ("fits", ascii_text) if suffix == ".fits" else ("votable", str)
+            _astronomical(table, facts, say).write(temporary, format=kind, overwrite=True)
 
 
-def _astronomical(table: pa.Table, facts: Mapping[str, str | float]) -> Any:
-    """Return the table as astropy has it, masked where there is nothing."""
+def _astronomical(table: pa.Table, facts: Mapping[str, str | float], say: Callable[[str], str]) -> Any:
+    """Return the table as astropy has it, masked where there is nothing; its texts go through `say`."""
     from astropy.table import MaskedColumn, Table
 
     columns = {}
     for name in table.column_names:
         values = table[name].to_pylist()
         empty = [value is None for value in values]
-        filler: Any = "" if pa.types.is_string(table.schema.field(name).type) else 0
-        filled = [filler if value is None else value for value in values]
-        columns[name] = MaskedColumn(np.array(filled, dtype=str if filler == "" else None), mask=empty)
-    return Table(columns, meta=dict(facts))
+        kind = table.schema.field(name).type
+        if pa.types.is_string(kind) or pa.types.is_large_string(kind):
+            filled = np.array(["" if value is None else say(value) for value in values], dtype=str)
+        else:
+            filled = np.array([0 if value is None else value for value in values])
+        columns[name] = MaskedColumn(filled, mask=empty)
+    known = {name: say(value) if isinstance(value, str) else value for name, value in facts.items()}
+    return Table(columns, meta=known)
 
 
 def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
@@ -124,12 +130,25 @@ def read_table(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
 
 
 def _decoded(table: pa.Table) -> pa.Table:
-    """Return the table with the values of columns that are stored as numbers of a dictionary."""
+    """Return the table with the values of columns that are stored as numbers of a dictionary, and bytes as text."""
     fields = [
         field.with_type(field.type.value_type) if pa.types.is_dictionary(field.type) else field
         for field in table.schema
     ]
-    return table.cast(pa.schema(fields))
+    table = table.cast(pa.schema(fields))
+    for place, field in enumerate(table.schema):
+        if pa.types.is_binary(field.type) or pa.types.is_large_binary(field.type):  # of a CSV that is no UTF-8
+            texts = [None if value is None else _text(value) for value in table[field.name].to_pylist()]
+            table = table.set_column(place, field.name, pa.array(texts, pa.string()))
+    return table
+
+
+def _text(value: bytes) -> str:
+    """Return the text in UTF-8, or else in Latin-1, in which every byte is a letter."""
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
 
 def _delimited(content: bytes) -> pa.Table:

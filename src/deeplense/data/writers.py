@@ -48,6 +48,11 @@ class SuperResolved:
     mask: Bool[np.ndarray, "C H W"] | None = None
 
 
+def ascii_text(text: str) -> str:
+    """Return `text` in the characters that FITS allows, "?" for each of the others."""
+    return re.sub(r"[^ -~]", "?", text)
+
+
 def write_fits_image(image: Float32[np.ndarray, "H W"], path: Path, origin: str) -> None:
     """Write an image as the primary array of a FITS file; row 0 is at the bottom of a viewer, as in arrays.
 
@@ -63,7 +68,7 @@ def write_fits_image(image: Float32[np.ndarray, "H W"], path: Path, origin: str)
     from astropy.io import fits
 
     hdu = fits.PrimaryHDU(image)
-    hdu.header["HISTORY"] = _ascii(origin)
+    hdu.header["HISTORY"] = ascii_text(origin)
     with atomic(path) as temporary:
         hdu.writeto(temporary, overwrite=True)
 
@@ -174,7 +179,7 @@ def _hdus(image: SuperResolved, convention: Convention, cards: Mapping[str, tupl
     def extension(name: str, array: np.ndarray, header: Any) -> Any:
         if name.upper() == "PRIMARY":
             return fits.PrimaryHDU(stored(array), header)
-        return fits.ImageHDU(stored(array), header, name=_ascii(name))
+        return fits.ImageHDU(stored(array), header, name=ascii_text(name))
 
     scaled = [array / np.float32(divisor) for array in (image.pixels, image.sigma) if array is not None]
     hdus = [
@@ -201,7 +206,7 @@ def _provenance_cards(provenance: Mapping[str, str]) -> dict[str, tuple[str, str
                 "names that differ within five letters",
                 "rename one",
             )
-        cards[keyword] = (_ascii(name), _ascii(str(value)))
+        cards[keyword] = (ascii_text(name), ascii_text(str(value)))
     return cards
 
 
@@ -210,8 +215,3 @@ def _say(header: Any, cards: Mapping[str, tuple[str, str]]) -> None:
         if keyword not in header:
             header["HISTORY"] = f"deeplense {name}: {value}"
         header[keyword] = value
-
-
-def _ascii(text: str) -> str:
-    """Return `text` in the characters that FITS allows."""
-    return re.sub(r"[^ -~]", "?", text)

@@ -184,7 +184,7 @@ def build_network(choice: ModelChoice, image_shape: tuple[int, int, int], n_out:
         When the weights file is not there, or not of this architecture.
     """
     pretrained = choice.pretrained
-    weights = None if pretrained in ("0", "1") else _weights_file(pretrained)
+    weights = None if pretrained in ("0", "1") else weights_file(pretrained)
     own_run = weights is not None and any(key.startswith("backbone.") for key in _read_weights(weights))
     extractor = resolve_extractor(choice.model_source, choice.model_name, choice.extractor)
     on_timm = choice.model_source == "timm" or extractor is not None
@@ -285,11 +285,6 @@ def load_weights(network: nn.Module, path: Path) -> None:
         ) from error
 
 
-def weights_of(pretrained: str) -> dict[str, torch.Tensor]:
-    """Return the tensors of what `pretrained` names: FILE.safetensors of a run, or NAME@deeplense."""
-    return _read_weights(_weights_file(pretrained))
-
-
 def _start_from(network: Network, path: Path) -> None:
     """Fill the backbone, and the head where its shape agrees (another set of classes has another one)."""
     state = _read_weights(path)
@@ -302,7 +297,14 @@ def _start_from(network: Network, path: Path) -> None:
     network.load_state_dict({key: state[key] for key in usable}, strict=False)
 
 
-def _weights_file(name: str) -> Path:
+def weights_file(name: str) -> Path:
+    """Return the file that --pretrained names: FILE.safetensors, or that of NAME@deeplense.
+
+    Raises
+    ------
+    UnknownName, InvalidOption, MissingFile
+        When it names none.
+    """
     if name.endswith(SHIPPED_SUFFIX):
         return find_run(name).weights
     path = Path(name).expanduser()

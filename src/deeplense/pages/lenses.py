@@ -18,7 +18,7 @@ from deeplense.metrics.survey import (
 )
 from deeplense.metrics.temperature import tempered
 from deeplense.pages.found import LENS, FinderRun, FoundImage
-from deeplense.pages.parts import common, count, data_uri, mapping_of, page, picture, summary
+from deeplense.pages.parts import common, count, data_uri, judged_on, mapping_of, page, picture, summary
 
 AREA = f"auroc_{LENS}"
 COLUMNS = {
@@ -108,6 +108,8 @@ def _differences(runs: Sequence[FinderRun]) -> dict[str, Any] | None:
     first, *others = runs
     rows = []
     for place, run in enumerate(others, 2):
+        if judged_on(run) != judged_on(first):  # names of simulated images are alike in all sets
+            continue
         places = {name: k for k, name in enumerate(run.ids)}
         if len(places) != len(run.ids) or set(places) != set(first.ids):
             continue

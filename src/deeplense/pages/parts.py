@@ -62,7 +62,7 @@ def summary(
     rows = [(section, where, marks) for section in sections for where, marks in section["evaluations"]]
     judged: dict[str, list[dict[str, Interval]]] = {}
     for section, where, marks in rows:
-        judged.setdefault(where or section["dataset"], []).append(marks)
+        judged.setdefault(where or section["judged_on"], []).append(marks)
     best = {  # marks on different sets are not to be compared
         place: {name: (min if name in smaller else max)(marks[name].value for marks in many) for name in columns}
         for place, many in judged.items()
@@ -93,6 +93,7 @@ def common(run: JudgedRun, anchor: str) -> dict[str, Any]:
         "name": run.folder.id,
         "labels": run.labels,
         "marks": run.marks,
+        "judged_on": judged_on(run),
         "evaluations": [("", run.marks), *run.elsewhere.items()],
         "model": str(model.get("name") or "–"),
         "dataset": Path(str(dataset.get("name") or dataset.get("path") or "–")).name,
@@ -105,6 +106,13 @@ def common(run: JudgedRun, anchor: str) -> dict[str, Any]:
         "options": {name: _setting(value) for name, value in sorted(options.items())},
         "sensitivity": _sensitivity(run),
     }
+
+
+def judged_on(run: JudgedRun) -> tuple[str, str]:
+    """Return which images a run was judged on: those of one dataset and fold."""
+    dataset, options = (mapping_of(run.config.get(key)) for key in ("dataset", "options"))
+    fold = f"{options.get('fold')} of {options['folds']}" if options.get("folds") else ""
+    return str(dataset.get("path")), fold
 
 
 def mapping_of(value: Any) -> dict[str, Any]:

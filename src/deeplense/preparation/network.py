@@ -32,7 +32,8 @@ def prepare(
     physical = settings["model_source"] != "timm" and is_physical(settings["model_name"])
     settings["recipe"] = recipe_of(settings["model_name"], physical, options, dataset)
     if options.task == "find_lenses":
-        settings |= _of_finding(options, train)
+        settings["features"] = list(train.feature_names)
+    settings |= _shares(options, train)
     task: Any = TASKS[options.task].of(dataset.labels, settings)
     torch.manual_seed(options.seed)
     network: Any = task.network(train.image_shape, settings)
@@ -63,10 +64,10 @@ def _resolved(options: TrainOptions) -> dict[str, Any]:
     return settings | {"model_name": name, "extractor": extractor}
 
 
-def _of_finding(options: TrainOptions, train: Loader) -> dict[str, Any]:
-    """Return what lens finding must know of its training images: columns to read, weights and share of the classes."""
+def _shares(options: TrainOptions, train: Loader) -> dict[str, Any]:
+    """Return how common each class is to the network, and by how much it counts more than others in the loss."""
     counts = train.targets.bincount(minlength=len(train.dataset.labels)).double()
     alike = counts.new_ones(len(counts))
     weights = counts.mean() / counts if options.balance == "weights" else alike
     shares = counts / counts.sum() if options.balance in (None, "none") else alike / len(counts)
-    return {"features": list(train.feature_names), "class_weights": weights.tolist(), "shares": shares.tolist()}
+    return {"class_weights": weights.tolist(), "shares": shares.tolist()}

@@ -13,7 +13,7 @@ from deeplense.core.run_folder import RunFolder
 from deeplense.data.dataset import open_dataset
 from deeplense.data.loader import PairLoader
 from deeplense.data.transforms import Normalisation
-from deeplense.models.network import weights_of
+from deeplense.models.network import load_weights, weights_file
 from deeplense.preparation.options import RESOLVING, TrainOptions, dataset_named, settings_of
 from deeplense.preparation.record import begin, new_record
 from deeplense.preparation.trainer import SAMPLE, trainer_of
@@ -56,7 +56,7 @@ def prepare(
     if options.pretrained == "0":
         prepare_resolver(network, task, train)
     else:
-        network.load_state_dict(weights_of(options.pretrained))
+        load_weights(network, weights_file(options.pretrained))
     if accelerator.is_main_process:
         for sentence in dataset.problems:
             note(str(sentence))

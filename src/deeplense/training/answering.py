@@ -11,7 +11,7 @@ import pyarrow as pa
 import torch
 
 from deeplense.core.errors import DeepLenseError, InvalidOption
-from deeplense.core.files import atomic
+from deeplense.core.files import atomic, shown
 from deeplense.data.writers import write_fits_image
 from deeplense.metrics.figures import image_png
 from deeplense.training.trained import TrainedModel
@@ -53,7 +53,7 @@ def answer_files(model: TrainedModel, files: Sequence[Path], maps: Path | None) 
             images.append(model.prepare(path))
             errors.append(None)
         except DeepLenseError as error:
-            errors.append(f"{error.found}; expected {error.expected}")
+            errors.append(shown(f"{error.found}; expected {error.expected}"))
     good = np.array([error is None for error in errors])
     unlike: list[str | None] = [None] * len(files)
     if not images:
@@ -78,7 +78,7 @@ def answer_table(model: TrainedModel, files: Sequence[Path], parts: Sequence[Ans
         [part.answers for part in parts if len(part.answers)] or [np.empty((0, model.task.n_answers), np.float32)]
     )
     places = pa.array(np.where(good, np.cumsum(good) - 1, 0), mask=~good)
-    columns: dict[str, Any] = {"file": [str(path) for path in files]}
+    columns: dict[str, Any] = {"file": [shown(path) for path in files]}
     columns |= {name: pa.array(values).take(places) for name, values in model.task.columns(rows).items()}
     columns["unlike"] = pa.array([word for part in parts for word in part.unlike], pa.string())
     columns["error"] = pa.array([word for part in parts for word in part.errors], pa.string())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -36,12 +37,15 @@ class Finder:
         The run.
     known
         How its probabilities are made honest: see `read_calibration`.
+    prior
+        Share of lenses among the images that it has learnt from, as it has seen them.
     trained
-        Share of lenses among the images that the probabilities are for.
+        Share of lenses among the images that its calibrated probabilities are for.
     """
 
     model: TrainedModel
     known: Mapping[str, Any]
+    prior: float
     trained: float
 
     @classmethod
@@ -61,11 +65,12 @@ class Finder:
                 "a run of --task find_lenses, or a classifier with a class 'lens'",
                 "name another run, or predict the images themselves: `deeplense predict RUN stamps/`",
             )
-        known = read_calibration(model.run)
-        shares = model.config["options"].get("shares")
-        default = 1 / len(model.labels) if shares is None else shares[model.labels.index(LENS)]
-        trained = float(known.get("prevalence", default))
-        return cls(model, known if len(model.labels) == 2 else {}, trained)  # of more classes lens is one
+        known = read_calibration(model.run) if len(model.labels) == 2 else {}  # of more classes lens is one
+        try:
+            prior = float(model.config["options"]["shares"][model.labels.index(LENS)])
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise model.run.odd_config(error) from error
+        return cls(model, known, prior, float(known.get("prevalence", prior)))
 
     @property
     def calibration(self) -> str:
@@ -95,6 +100,11 @@ class Finder:
         if image.shape != wanted:
             return f"an image of {image.shape}; expected {wanted} (channels, height, width), as in training"
         return image
+
+    def evidence(self, log_odds: Float64[np.ndarray, " N"]) -> Float64[np.ndarray, " N"]:
+        """Return by how much its answers speak for a lens, whatever the share of lenses that it has learnt from."""
+        temperature = float(self.known.get("temperature", 1.0))
+        return log_odds / temperature - math.log(self.prior / (1 - self.prior))
 
     def probabilities(self, log_odds: Float64[np.ndarray, " N"], prevalence: float) -> Float64[np.ndarray, " N"]:
         """Return what its answers are worth where lenses are as common as in a survey; NaN stays NaN."""
@@ -162,15 +172,18 @@ def rank_candidates(
         for finder, own in zip(finders, log_odds, strict=True):
             _score(finder, survey, (rows, [stamp for stamp, _ in read]), own, (errors, unlike))
         advance(len(rows))
-    known = joint or {}
-    trained = float(known.get("prevalence", finders[0].trained))
-    aim = trained if prevalence is None else prevalence
+    aim = default_prevalence(finders, joint) if prevalence is None else prevalence
     each = [finder.probabilities(own, aim) for finder, own in zip(finders, log_odds, strict=True)]
-    together = pooled([_two(own) for own in log_odds], [finder.known for finder in finders])
-    p = each[0] if len(each) == 1 else shifted_prior(calibrated(together, known, 1)[:, 1], trained, aim)
-    # many are certain: of equal probabilities the larger odds come first
-    surest = np.subtract(*logits_of(together).T)  # largest for what is surely no lens
-    order = np.lexsort((np.arange(n), np.nan_to_num(surest, nan=np.inf), -np.nan_to_num(p, nan=-1)))
+    evidence = np.mean([finder.evidence(own) for finder, own in zip(finders, log_odds, strict=True)], axis=0)
+    if len(finders) == 1:
+        p = each[0]
+    elif joint:
+        together = pooled([_two(own) for own in log_odds], [finder.known for finder in finders])
+        p = shifted_prior(calibrated(together, joint, 1)[:, 1], joint["prevalence"], aim)
+    else:
+        p = _two(evidence + math.log(aim / (1 - aim)))[:, 1]
+    # many are certain: of equal probabilities the stronger evidence comes first
+    order = np.lexsort((np.arange(n), -np.nan_to_num(evidence, nan=-np.inf), -np.nan_to_num(p, nan=-1)))
     ranked = np.isfinite(p)[order]
     columns: dict[str, Any] = {
         "rank": pa.array(np.arange(1, n + 1), mask=~ranked),
@@ -199,6 +212,13 @@ def _of_each(
         columns |= {f"score_{finder.model.run.id}": _nullable(score[order])}
         columns |= {f"p_lens_{finder.model.run.id}": _nullable(np.asarray(p)[order])}
     return columns
+
+
+def _calibrations(finders: Sequence[Finder]) -> list[str]:
+    """Return how the probability of each is made honest; several are pooled after their temperatures alone."""
+    if len(finders) == 1:
+        return [finders[0].calibration]
+    return ["temperature" if "temperature" in finder.known else "none" for finder in finders]
 
 
 def _two(log_odds: Float64[np.ndarray, " N"]) -> Float64[np.ndarray, "N 2"]:
@@ -249,7 +269,14 @@ def _score(
             errors[places[row]] = "the network's answer is not a number; expected pixel values like those of training"
 
 
-def facts_of(finders: Sequence[Finder], prevalence: float | None) -> dict[str, str | float]:
+def default_prevalence(finders: Sequence[Finder], joint: Mapping[str, Any] | None) -> float:
+    """Return the share of lenses that probabilities are for where no survey's is named."""
+    return float(joint["prevalence"]) if joint else finders[0].trained
+
+
+def facts_of(
+    finders: Sequence[Finder], prevalence: float | None, joint: Mapping[str, Any] | None
+) -> dict[str, str | float]:
     """Return what must be known of a table of candidates: whose answers they are, and for which prevalence."""
     first = finders[0].model
     model = first.config.get("model") or {}
@@ -258,7 +285,7 @@ def facts_of(finders: Sequence[Finder], prevalence: float | None) -> dict[str, s
         "MODEL": str(model.get("name", "")),
         "WEIGHTS": " ".join(sha256(finder.model.run.weights)[:16] for finder in finders),
         "SOFTWARE": f"deeplense {__version__}",
-        "PREVAL": finders[0].trained if prevalence is None else prevalence,
-        "CALIBRAT": " ".join(finder.calibration for finder in finders),
+        "PREVAL": default_prevalence(finders, joint) if prevalence is None else prevalence,
+        "CALIBRAT": "isotonic" if joint else " ".join(_calibrations(finders)),
         "TRUTH": "used" if any(finder.model.used_truth for finder in finders) else "not used",
     }

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from deeplense.core.console import note
 from deeplense.core.errors import InvalidOption
-from deeplense.core.run_folder import RunFolder
+from deeplense.core.run_folder import RUNS, RunFolder
+from deeplense.core.seeding import stable_key
 from deeplense.data.dataset import Dataset
 from deeplense.data.loader import Batch, Loader
 from deeplense.data.splits import Fold
@@ -59,16 +60,16 @@ class Committee:
                     "runs that give probabilities of the same classes",
                     "leave one out",
                 )
-            if member.fold != first.fold:
+            if _learnt_from(member) != _learnt_from(first):
                 raise InvalidOption(
-                    f"a committee of {first.run.id} and {member.run.id}, of different folds: one has learnt from what "
-                    "the other is judged on",
-                    "runs of one fold, or of none",
+                    f"a committee of {first.run.path} and {member.run.path}, which have not learnt from the same "
+                    "images: one may know those that the other is judged on",
+                    "runs of one dataset, as it was, and of one fold or none",
                     "leave one out",
                 )
-        names = [member.run.id for member in members]
-        if twice := {name for name in names if names.count(name) > 1}:
-            raise InvalidOption(f"a committee with {twice.pop()} twice", "each run once", "leave one out")
+        paths = [member.run.path.resolve() for member in members]
+        if twice := [path for path in paths if paths.count(path) > 1]:
+            raise InvalidOption(f"a committee with {twice[0]} twice", "each run once", "leave one out")
         calibrations = tuple(read_calibration(member.run) for member in members)
         for member, known in zip(members, calibrations, strict=True):
             if not known:
@@ -78,7 +79,16 @@ class Committee:
     @property
     def name(self) -> str:
         """The names of all, with a plus between them."""
-        return "+".join(member.run.id for member in self.members)
+        return "+".join(names_of([member.run for member in self.members]))
+
+    def folder(self) -> RunFolder:
+        """Return the folder that is its run: by its name, or a longer one where other runs of these names have it."""
+        paths = self.config[MEMBERS]
+        for name in (self.name, f"{self.name}-{stable_key(*paths) % 16**4:04x}"):
+            run = RunFolder(RUNS / name)
+            if not run.exists() or run.config().get(MEMBERS) == paths:
+                return run
+        raise InvalidOption(f"{run.path}, which holds another run", "a folder to be written", "rename it")
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -159,6 +169,18 @@ def members_of(run: RunFolder) -> list[RunFolder]:
     if not isinstance(members, list) or not all(isinstance(path, str) for path in members):
         raise run.odd_config(f"members {members!r}")
     return [locate_run(str(Path(path))) for path in members]
+
+
+def names_of(runs: Sequence[RunFolder]) -> list[str]:
+    """Return the id of each run, with its folder's name before it where another has the same id."""
+    ids = [run.id for run in runs]
+    parents = [run.path.absolute().parent.name for run in runs]
+    return [name if ids.count(name) == 1 else f"{parent}-{name}" for name, parent in zip(ids, parents, strict=True)]
+
+
+def _learnt_from(model: TrainedModel) -> tuple[Any, ...]:
+    dataset = model.config["dataset"]
+    return (str(dataset["path"]), dataset["n_train"], dataset["n_validation"], model.fold)
 
 
 def _question(model: TrainedModel) -> str:

@@ -140,9 +140,15 @@ class Trainer:
             record: Record = {"epoch": state.epoch + 1}
             record |= self._epoch(wrapped, optimizer, state)
             record["images_per_second"] = len(self.train) / (time.monotonic() - begin)
+            if not all(bool(value.isfinite().all()) for value in self._judged(wrapped).state_dict().values()):
+                self._fall_back(state, "weights that are no numbers", optimizer)
+                continue  # the epoch is learnt again, more slowly
             answers, loss, marks = self._validate(wrapped)
             record |= {"validation_loss": loss} | {f"validation_{name}": value for name, value in marks.items()}
             record["seconds"] = time.monotonic() - begin
+            if odd := [name for name, value in record.items() if not math.isfinite(value)]:
+                self._fall_back(state, f"{odd[0]} {record[odd[0]]}", optimizer)
+                continue
             state.epoch += 1
             state.history.append(record)
             self._keep(state, marks[self.task.primary_metric], optimizer)
@@ -166,13 +172,7 @@ class Trainer:
     def _keep(self, state: State, mark: float, optimizer: Any) -> None:
         """Keep the network if it is the best so far; against an opponent, keep it unless it has fallen too far.
 
-        An opponent makes the mark worse, a little, and that is its purpose. A network that has fallen is given up: the
-        last one that was kept goes on, more slowly, against a new opponent.
-
-        Raises
-        ------
-        Diverged
-            When that has happened too often.
+        An opponent makes the mark worse, a little, and that is its purpose.
         """
         if self.contest is None and mark > state.best:
             state.best, state.best_epoch = mark, state.epoch
@@ -181,23 +181,32 @@ class Trainer:
             state.best, state.best_epoch = max(state.best, mark), state.epoch
             self._save_best()
         elif self.contest is not None:
-            state.falls += 1
-            if state.falls > FALLS:
-                raise Diverged(
-                    f"validation {self.task.primary_metric} {mark:.2f} after epoch {state.epoch}, for the "
-                    f"{state.falls}th time {TOLERATED:g} or more below the best",
-                    "an opponent that leaves the network most of what it knew",
-                    "lower --adversary or --lr",
-                )
-            self._note(
-                f"{self.task.primary_metric} fell to {mark:.2f}: back to the network of epoch {state.best_epoch}"
+            self._fall_back(state, f"validation {self.task.primary_metric} {mark:.2f}", optimizer)
+
+    def _fall_back(self, state: State, why: str, optimizer: Any) -> None:
+        """Give up a network that has fallen: the last one that was kept goes on, more slowly, against a new opponent.
+
+        Raises
+        ------
+        Diverged
+            When that has happened too often, or there is no opponent to blame.
+        """
+        if self.contest is None:
+            raise Diverged(f"{why} in epoch {state.epoch + 1}", "finite numbers", "lower --lr, or use --precision fp32")
+        state.falls += 1
+        if state.falls > FALLS:
+            raise Diverged(
+                f"{why} by epoch {state.epoch}, fallen for the {state.falls}th time by {TOLERATED:g} or more",
+                "an opponent that leaves the network most of what it knew",
+                "lower --adversary or --lr",
             )
-            load_weights(self.network, self.run.weights)
-            if self.mean is not None:
-                self.mean.module.load_state_dict(self.network.state_dict())
-            optimizer.state.clear()
-            self.contest.begin()
-            self.contest.to(self.accelerator.device)
+        self._note(f"fallen to {why}: back to the network of epoch {state.best_epoch}")
+        load_weights(self.network, self.run.weights)
+        if self.mean is not None:
+            self.mean.module.load_state_dict(self.network.state_dict())
+        optimizer.state.clear()
+        self.contest.begin()
+        self.contest.to(self.accelerator.device)
 
     @torch.inference_mode()
     def _finish(self) -> None:
@@ -311,6 +320,8 @@ class Trainer:
                 content["mean"] = self.mean.state_dict()
             if self.contest is not None:
                 content["contest"] = self.contest.state_dict()
+            if self.accelerator.scaler is not None:  # of fp16: without it other steps would be skipped
+                content["scaler"] = self.accelerator.scaler.state_dict()
             serialised = io.BytesIO()  # torch reports a full disk as a RuntimeError; Python as what it is
             torch.save(content, serialised)
             with atomic(self.run.resume_state) as temporary:
@@ -329,6 +340,8 @@ class Trainer:
                 self.mean.load_state_dict(content["mean"])
             if self.contest is not None:
                 self.contest.load_state_dict(content["contest"])
+            if self.accelerator.scaler is not None:
+                self.accelerator.scaler.load_state_dict(content["scaler"])
             state = State(**content["state"])
         except Exception as error:  # torch.load raises nearly anything on a damaged file
             raise CorruptFile(

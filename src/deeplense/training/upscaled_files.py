@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from deeplense.core.console import progress
 from deeplense.core.errors import DeepLenseError
-from deeplense.core.files import CannotWrite, atomic, sha256
+from deeplense.core.files import CannotWrite, atomic, sha256, shown
 from deeplense.data.finer_header import finer_header
 from deeplense.data.fits import FitsImage
 from deeplense.data.writers import Convention, SuperResolved, write_array, write_super_resolved
@@ -109,7 +109,7 @@ def _provenance(upscaling: Upscaling) -> dict[str, str]:
 
 def _row(job: Job, upscaling: Upscaling, extension: str, answer: Upscaled | str) -> dict[str, Any]:
     row: dict[str, Any] = dict.fromkeys(COLUMNS.names)
-    row |= {"file": str(job.source), "extension": extension, "factor": upscaling.factor}
+    row |= {"file": shown(job.source), "extension": extension, "factor": upscaling.factor}
     if isinstance(answer, str):
         return row | {"error": answer}
     names = {"masked_pixels": "masked"}
@@ -135,7 +135,7 @@ def _written(
     except CannotWrite:
         raise
     except DeepLenseError as error:
-        why = f"not written: {error.found}; expected {error.expected}"
+        why = shown(f"not written: {error.found}; expected {error.expected}")
         answers[:] = [answer if isinstance(answer, str) else why for answer in answers]
     return [_row(job, upscaling, image.name, answer) for image, answer in zip(images, answers, strict=True)]
 
@@ -193,7 +193,7 @@ def _draw(job: Job, images: list[FitsImage], answers: list[Upscaled | str], fold
         factor = answer.pixels.shape[1] // coarse.shape[1]
         bicubic = F.interpolate(sound[None], scale_factor=factor, mode="bicubic", align_corners=False)[0].numpy()
         chi2 = "" if answer.chi2 is None else f"    χ² {answer.chi2:.3g} per pixel"
-        title = f"{job.source.name} {image.name}{chi2}"
+        title = f"{shown(job.source.name)} {image.name}{chi2}"
         figure = upscaled_figure(title, coarse, bicubic, answer.pixels, answer.sigma)
         which = "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in image.name)
         if called[image.name] > 1:

@@ -11,6 +11,7 @@ import numpy as np
 from astropy.io.fits import Header
 
 from deeplense.core.errors import DeepLenseError, InvalidOption, MissingFile
+from deeplense.core.files import shown
 from deeplense.data.fits import FitsImage, read_fits_images
 from deeplense.data.readers.files import channels_first
 from deeplense.data.readers.npy import read_npy
@@ -70,7 +71,8 @@ def plan(paths: Sequence[Path], out: Path) -> tuple[list[Job], Path]:
     if one is not None:
         if len(found) != 1 or is_fits(found[0][0]) != is_fits(out):
             raise InvalidOption(
-                f"--out {out} for {', '.join(str(path) for path, _ in found[:3])}{' …' if len(found) > 3 else ''}",
+                f"--out {shown(out)} for {', '.join(shown(path) for path, _ in found[:3])}"
+                f"{' …' if len(found) > 3 else ''}",
                 "one FITS file for a FITS file, an array for an array, or a folder for all",
                 "change --out",
             )
@@ -78,7 +80,7 @@ def plan(paths: Sequence[Path], out: Path) -> tuple[list[Job], Path]:
     else:
         if out.suffix.lower() in (".csv", ".parquet", ".png", ".jpg", ".jpeg") or out.is_file():
             raise InvalidOption(
-                f"--out {out}", f"a folder, or a name that ends in {', '.join(SUFFIXES)}", "change --out"
+                f"--out {shown(out)}", f"a folder, or a name that ends in {', '.join(SUFFIXES)}", "change --out"
             )
         jobs = [Job(path, out / place, place.with_name(stem_of(place))) for path, place in found]
     _check_places(jobs)
@@ -92,27 +94,31 @@ def _found(paths: Sequence[Path], out: Path) -> Iterator[tuple[Path, Path]]:
     for path in paths:
         if path.is_dir():
             inside = [entry for entry in sorted(path.rglob("*")) if suffix_of(entry) in SUFFIXES]
-            # what an earlier call wrote is no input
-            inside = [entry for entry in inside if not entry.resolve().is_relative_to(out.resolve())]
+            if not path.resolve().is_relative_to(out.resolve()):  # what an earlier call wrote is no input
+                inside = [entry for entry in inside if not entry.resolve().is_relative_to(out.resolve())]
             if not inside:
                 raise MissingFile(
-                    f"no image is below {path}", f"files ending in {', '.join(SUFFIXES)}", "check the folder"
+                    f"no image is below {shown(path)}", f"files ending in {', '.join(SUFFIXES)}", "check the folder"
                 )
             yield from ((entry, entry.relative_to(path)) for entry in inside)
         elif path.exists():
             yield path, Path(path.name)
         else:
-            raise MissingFile(f"there is no file {path}", "an image or a folder of images", "check the path")
+            raise MissingFile(f"there is no file {shown(path)}", "an image or a folder of images", "check the path")
 
 
 def _check_places(jobs: Sequence[Job]) -> None:
     place, n = Counter(target for job in jobs for target in job.targets).most_common(1)[0]
     if n > 1:
-        raise InvalidOption(f"{n} files would be written as {place}", "a name for each", "super-resolve them apart")
+        raise InvalidOption(
+            f"{n} files would be written as {shown(place)}", "a name for each", "super-resolve them apart"
+        )
     sources = {job.source.resolve() for job in jobs}
     own = [target for job in jobs for target in job.targets if target.resolve() in sources]
     if own:
-        raise InvalidOption(f"--out would overwrite {own[0]}, which is read", "another file or folder", "change --out")
+        raise InvalidOption(
+            f"--out would overwrite {shown(own[0])}, which is read", "another file or folder", "change --out"
+        )
 
 
 def is_fits(path: Path) -> bool:
@@ -156,4 +162,4 @@ def read(path: Path) -> Read:
             for k, (name, stamp) in enumerate(zip(names, stamps, strict=True))
         ]
     except DeepLenseError as error:
-        return f"{error.found}; expected {error.expected}"
+        return shown(f"{error.found}; expected {error.expected}")

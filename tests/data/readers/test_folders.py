@@ -186,6 +186,17 @@ def test_images_of_another_shape_or_damaged_are_refused_by_name(tmp_path: Path) 
         open_dataset(tmp_path)
 
 
+def test_the_shape_is_that_of_most_images(tmp_path: Path) -> None:
+    put(tmp_path, "cdm", count=4)
+    np.save(tmp_path / "cdm" / "sim_0.npy", np.ones((5, 5)))
+    (tmp_path / "cdm" / "sim_1.npy").write_bytes(b"junk")
+    dataset = open_dataset(tmp_path)
+    assert dataset.images([2, 3]).shape == (2, 1, 6, 6)
+    with pytest.raises(CorruptFile, match=r"sim_0\.npy: shape \(1, 5, 5\)") as caught:
+        dataset.images([0])
+    assert "(1, 6, 6), as most images" in caught.value.expected
+
+
 def test_folders_without_images_are_not_recognised(tmp_path: Path) -> None:
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "top.npy").write_bytes(b"x")

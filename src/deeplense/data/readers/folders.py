@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from jaxtyping import Float32, Int64
 
-from deeplense.core.errors import CorruptFile, InvalidDataset
+from deeplense.core.errors import CorruptFile, DeepLenseError, InvalidDataset
 from deeplense.data.dataset import READERS, Dataset, sort_labels
 from deeplense.data.readers.files import SUFFIXES, read_image
 from deeplense.data.readers.guard import unreadable
@@ -22,6 +22,8 @@ from deeplense.data.readers.names import LABELS, is_text, label_name, split_name
 
 MAX_DEPTH = 4
 MAX_FOLDERS = 10_000
+LOOKED_AT = 16
+"""Images whose shapes are compared when a dataset is opened."""
 UNEQUAL = 1.5
 """Ratio of the largest to the smallest class from which on `problems` mentions it."""
 
@@ -75,7 +77,7 @@ class ClassFolders(Dataset):
     InvalidDataset
         When there is no image, or a class folder is empty in every split.
     CorruptFile
-        When the first image, which tells the shape of all, cannot be read.
+        When none of some images, whose commonest shape is that of all, can be read.
     """
 
     layout = "class folders of .npy, .jpg or .png files ([<split>/]<class>/<image>)"
@@ -95,7 +97,7 @@ class ClassFolders(Dataset):
         counts = Counter(self.catalogue["label"].to_pylist())
         self.problems = [*_empty(path, folders, counts), *_oddities(folders, counts)]
         self.labels = sort_labels({label for label in counts if label is not None})
-        self.image_shape = _shape(read_image(self._base / self.catalogue["path"][0].as_py()))
+        self.image_shape = usual_shape(self._base, self.catalogue["path"].to_pylist(), read_image)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:
@@ -118,7 +120,7 @@ class ClassFolders(Dataset):
             path = self._base / paths[int(index)].as_py()
             image = read_image(path)
             if image.shape != self.image_shape:
-                raise CorruptFile(path, f"shape {image.shape}", f"shape {self.image_shape}, as the first image")
+                raise CorruptFile(path, f"shape {image.shape}", f"shape {self.image_shape}, as most images")
             batch[row] = image
         return batch
 
@@ -204,6 +206,32 @@ def _oddities(folders: list[_Folder], counts: Counter[str | None]) -> Iterator[s
         yield f"The classes are unequal: {counts[largest]} of {largest}, {counts[smallest]} of {smallest}."
 
 
-def _shape(image: np.ndarray) -> tuple[int, int, int]:
-    channels, height, width = image.shape
-    return channels, height, width
+def usual_shape(base: Path, files: Sequence[str], read: Callable[[Path], np.ndarray]) -> tuple[int, int, int]:
+    """Return the commonest shape of some images from all over; those that cannot be read are passed over.
+
+    Parameters
+    ----------
+    base
+        The folder that the files lie in or below.
+    files
+        At least one.
+    read
+        Returns the image in a file, [C, H, W].
+
+    Raises
+    ------
+    DeepLenseError
+        When none of them can be read: the error of the first.
+    """
+    shapes: Counter[tuple[int, int, int]] = Counter()
+    errors: list[DeepLenseError] = []
+    for place in np.linspace(0, len(files) - 1, min(LOOKED_AT, len(files))).astype(np.int64):
+        try:
+            channels, height, width = read(base / files[place]).shape
+        except DeepLenseError as error:
+            errors.append(error)
+        else:
+            shapes[channels, height, width] += 1
+    if not shapes:
+        raise errors[0]
+    return shapes.most_common(1)[0][0]

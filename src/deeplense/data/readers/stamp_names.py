@@ -6,18 +6,23 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from deeplense.data.catalogue import Roles
+from deeplense.data.readers.folders import usual_shape
 from deeplense.data.readers.names import split_name
 from deeplense.data.readers.stamp_files import FITS, KINDS, read_stamp, suffix_of
 
 BAND_COVERS = 0.5
 """Files of one folder and name are a band if so many of all objects have one, and strays otherwise."""
 BREAK = re.compile(r"[-_.]")
+Named = tuple[int, str]
+"""The row that a part of a file's name names, and the rest of the name."""
 
 
 @dataclass(frozen=True)
@@ -74,17 +79,32 @@ def _plain_id(text: str) -> str:
 
 
 def _by_path(paths: Sequence[str | None], files: Sequence[str], rows: set[int]) -> dict[int, str]:
-    """Return row to file, where a path, or its last part if only one file has it, is that of a file below."""
-    names = Counter(file.rpartition("/")[2] for file in files)
-    last = {file.rpartition("/")[2]: file for file in files}
-    known = {name: file for name, file in last.items() if names[name] == 1} | {file: file for file in files}
-    found = {}
-    for row, path in enumerate(paths):
-        text = (path or "").replace("\\", "/").removeprefix("./")
-        file = known.get(text) or known.get(text.rpartition("/")[2])
-        if file is not None and row in rows:
-            found[row] = file
-    return found
+    """Return row to file: the one at a row's path, or the only one of its name if no path fits that one as well."""
+    texts = [(path or "").replace("\\", "/").removeprefix("./") for path in paths]
+    there = set(files) & set(texts)
+    names = Counter(map(_last_part, files))
+    free = {_last_part(file): file for file in files if names[_last_part(file)] == 1 and file not in there}
+    claims: dict[str, set[str]] = {}
+    for text in set(texts) - there:
+        if file := free.get(_last_part(text)):
+            claims.setdefault(file, set()).add(text)
+    known = {file: file for file in there}
+    for file, claiming in claims.items():
+        depths = Counter({text: _agreeing_parts(text, file) for text in claiming})
+        (best, most), *others = depths.most_common(2)
+        if not others or most > others[0][1]:
+            known[best] = file
+    return {row: known[text] for row, text in enumerate(texts) if row in rows and text in known}
+
+
+def _last_part(path: str) -> str:
+    return path.rpartition("/")[2]
+
+
+def _agreeing_parts(path: str, file: str) -> int:
+    """Return how many parts at the end of two paths are the same."""
+    pairs = zip(reversed(path.split("/")), reversed(file.split("/")), strict=False)
+    return sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], pairs))
 
 
 def _by_id(rows: Mapping[str, int], files: Sequence[str]) -> tuple[list[Band], list[str]]:
@@ -92,9 +112,13 @@ def _by_id(rows: Mapping[str, int], files: Sequence[str]) -> tuple[list[Band], l
     groups: dict[str, dict[int, str]] = {}
     folders: dict[str, str] = {}  # without the splits among them
     strangers = doubled = 0
-    for file in files:
-        folder, _, name = file.rpartition("/")
-        found = _parse(_stem(name), rows)
+    named = [_named(_stem(_last_part(file)), rows) for file in files]
+    doubtful = [(tail[0], head[0]) for tail, head in named if tail and head and tail[0] != head[0]]
+    # what stands at the other end of all names, a band or a size, is an id of few rows
+    heads_first = len({head for _, head in doubtful}) > len({tail for tail, _ in doubtful})
+    for file, (tail, head) in zip(files, named, strict=True):
+        folder = file.rpartition("/")[0]
+        found = (head or tail) if heads_first else (tail or head)
         if found is None:
             strangers += 1
             continue
@@ -117,27 +141,27 @@ def _by_id(rows: Mapping[str, int], files: Sequence[str]) -> tuple[list[Band], l
     return sorted(bands, key=lambda band: band.name), [f"Left out: {what}." for what, count in counts.items() if count]
 
 
-def _parse(stem: str, rows: Mapping[str, int]) -> tuple[int, str] | None:
-    """Return the row that a file's name belongs to, and the rest of the name; None where it holds no id."""
+def _named(stem: str, rows: Mapping[str, int]) -> tuple[Named | None, Named | None]:
+    """Return what the tail and the head of a file's name name; None where they are no id."""
     if (key := _plain_id(stem)) in rows:
-        return rows[key], ""
+        return (rows[key], ""), (rows[key], "")
     breaks = [match.start() for match in BREAK.finditer(stem)]
-    for at in breaks:
-        if (key := _plain_id(stem[at + 1 :])) in rows:
-            return rows[key], stem[:at]
-    for at in reversed(breaks):
-        if (key := _plain_id(stem[:at])) in rows:
-            return rows[key], stem[at + 1 :]
+    tails = ((stem[at + 1 :], stem[:at]) for at in breaks)
+    heads = ((stem[:at], stem[at + 1 :]) for at in reversed(breaks))
+    tail, head = (
+        next(((rows[key], rest) for part, rest in parts if (key := _plain_id(part)) in rows), None)
+        for parts in (tails, heads)
+    )
     digits = stem[len(stem.rstrip("0123456789")) :]
-    return (rows[key], stem.removesuffix(digits)) if digits and (key := _plain_id(digits)) in rows else None
+    if tail is None and head is None and digits and (key := _plain_id(digits)) in rows:
+        tail = rows[key], stem.removesuffix(digits)
+    return tail, head
 
 
 def same_size(base: Path, bands: list[Band]) -> tuple[list[Band], list[tuple[int, int, int]], list[str]]:
     """Return the bands of the largest size in pixels, the shape of each, and a sentence on others."""
-    shapes: list[tuple[int, int, int]] = []
-    for band in bands:
-        channels, height, width = read_stamp(base / band.files[min(band.files)], None).shape
-        shapes.append((channels, height, width))
+    read = partial(read_stamp, flag=None)
+    shapes = [usual_shape(base, [band.files[row] for row in sorted(band.files)], read) for band in bands]
     largest = max((shape[1:] for shape in shapes), default=None)
     kept = [number for number, shape in enumerate(shapes) if shape[1:] == largest]
     others = [band.name for number, band in enumerate(bands) if number not in kept]

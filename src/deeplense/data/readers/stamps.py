@@ -69,7 +69,7 @@ class Stamps(Dataset):
     Raises
     ------
     MissingFile, CorruptFile
-        When the table, or the first stamp, cannot be read.
+        When the table, or none of some stamps of a band, can be read.
     InvalidDataset
         When there is no table, or no object that has all its stamps.
     UnknownName, InvalidOption
@@ -105,6 +105,7 @@ class Stamps(Dataset):
             )
         self.table, self.ids, self.rows, self.roles_of_table = table, ids, rows, guessed
         self.bands = tuple(band.name for band in bands)
+        self._shapes = shapes
         self.image_shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
         self._paths = [tuple(band.files[row] for band in bands) for row in rows]
         some = len(set().union(*(band.files for band in bands)))
@@ -143,7 +144,7 @@ class Stamps(Dataset):
         MissingFile
             When a stamp has gone since the dataset was opened.
         CorruptFile
-            When it is not an image of the shape of the others, or all of it is masked.
+            When it is not an image of the shape of most others, or all of it is masked.
         """
         batch = np.empty((len(indices), *self.image_shape), dtype=np.float32)
         for place, index in enumerate(indices):
@@ -154,10 +155,9 @@ class Stamps(Dataset):
         """Return an image without masked pixels, and how many there were; raises as `images`."""
         paths = [self._base / path for path in self._paths[row]]
         planes = [read_stamp(path, self._flag) for path in paths]
-        shape = (sum(len(plane) for plane in planes), *planes[0].shape[1:])
-        odd = next((path for path, plane in zip(paths, planes, strict=True) if plane.shape[1:] != shape[1:]), paths[0])
-        if odd != paths[0] or shape != self.image_shape:
-            raise CorruptFile(odd, f"not the shape of the first stamp ({shape})", f"{self.image_shape} in all")
+        for path, plane, shape in zip(paths, planes, self._shapes, strict=True):
+            if plane.shape != shape:
+                raise CorruptFile(path, f"shape {plane.shape}", f"shape {shape}, as most stamps of its band")
         stamp = np.concatenate(planes)
         masked = np.isnan(stamp)
         if masked.all():
