@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import KW_ONLY, dataclass, fields
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from deeplense.core.config import Bounds, Config, Count, Positive
+from deeplense.core.config import Bounds, Config, Count, Positive, part_of
 from deeplense.core.console import note, progress
 from deeplense.core.errors import DeepLenseError, InvalidOption, MissingFile
 from deeplense.core.files import atomic
@@ -25,6 +26,7 @@ MEANT_FOR = {  # options that mean something to some kinds of input only
     "maps": ("images",),
     **dict.fromkeys(("flux_convention", "rescale", "figures"), ("images to super-resolve",)),
     **dict.fromkeys(("images", "committee", "prevalence", "own_stretch"), ("a catalogue",)),
+    "shard": ("images", "a catalogue"),
     **dict.fromkeys(("known_lenses", "match_radius", "mosaic", "top"), ("a catalogue",)),
 }
 
@@ -78,6 +80,8 @@ class PredictOptions(Config):
         Of a catalogue: HTML page to write, with the images at the top of the ranking.
     top
         With --mosaic, how many.
+    shard
+        "i/N": answer part i of N (from 1) of the images or of the catalogue's rows, and leave the others to other jobs.
     figures
         Folder for a picture of each super-resolved image beside the coarse one and bicubic interpolation, NAME.png.
     batch_size
@@ -101,6 +105,7 @@ class PredictOptions(Config):
     match_radius: Positive = 1.0
     mosaic: Path | None = None
     top: Count = 100
+    shard: str | None = None
     figures: Path | None = None
     batch_size: Count = 256
     device: Literal["best", "cuda", "mps", "cpu"] = "best"
@@ -206,13 +211,14 @@ def _super_resolve(options: PredictOptions, run: RunFolder) -> Path:
 
 def _answer(options: PredictOptions, run: RunFolder) -> Path:
     """Write a row of answers for each image; return the path of the table."""
-    out = options.out or Path("predictions.csv")
+    out = options.out or Path(f"predictions{_of_part(options)}.csv")
     if out.suffix not in (".csv", ".parquet"):
         raise InvalidOption(f"--out {out}", "a name that ends in .csv or .parquet", "change --out")
     from deeplense.training.answering import answer_files, answer_table
     from deeplense.training.trained import TrainedModel
 
-    files = list(_expand(options.files))
+    number, parts_in_all = part_of(options.shard)
+    files = list(islice(_expand(options.files), number - 1, None, parts_in_all))
     if options.maps is not None:
         _check_names(files)
     model = TrainedModel.load(run, options.device)
@@ -246,7 +252,7 @@ def _find(options: PredictOptions, run: RunFolder) -> Path:
     from deeplense.training.known_lenses import KnownLenses
     from deeplense.training.trained import TrainedModel, locate_run
 
-    out = options.out or Path("candidates.csv")
+    out = options.out or Path(f"candidates{_of_part(options)}.csv")
     if out.suffix.lower() not in WRITTEN:
         raise InvalidOption(f"--out {out}", f"a name that ends in {', '.join(WRITTEN)}", "change --out")
     named = [run, *map(locate_run, options.committee)]
@@ -254,7 +260,7 @@ def _find(options: PredictOptions, run: RunFolder) -> Path:
     judged = read_calibration(run) if len(runs) > len(named) == 1 else {}  # of a committee
     joint = judged if "isotonic" in judged else None
     finders = [Finder.of(TrainedModel.load(one, options.device)) for one in runs]
-    survey = Stamps(options.files[0], images=options.images)
+    survey = Stamps(options.files[0], images=options.images, part=part_of(options.shard))
     for sentence in survey.problems:
         note(sentence)
     known = None if options.known_lenses is None else KnownLenses.read(options.known_lenses)
@@ -295,6 +301,11 @@ def _write_mosaic(options: PredictOptions, table: pa.Table, survey: Stamps, rows
     with atomic(options.mosaic) as temporary:
         temporary.write_text(page, encoding="utf-8")
     note(f"the first {len(images):,} are shown in {options.mosaic}")
+
+
+def _of_part(options: PredictOptions) -> str:
+    """Return what the name of a table says of the part that it is."""
+    return "" if options.shard is None else "-{}-of-{}".format(*part_of(options.shard))
 
 
 def _tell(out: Path, unlike: Sequence[str | None], errors: Sequence[str | None]) -> None:

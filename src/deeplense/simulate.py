@@ -6,14 +6,13 @@ import dataclasses
 import json
 import math
 import os
-import re
 import shutil
 from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from deeplense.core.config import Bounds, Config
+from deeplense.core.config import Bounds, Config, part_of
 from deeplense.core.console import note, progress
 from deeplense.core.errors import InvalidDataset, InvalidOption, MissingFile, UnknownName
 from deeplense.core.files import CannotWrite, alone, is_leftover, read_json, remove_leftovers, write_json
@@ -80,11 +79,7 @@ class SimulateOptions(Config):
     @property
     def part(self) -> tuple[int, int]:
         """Which part of how many."""
-        match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", "1/1" if self.shard is None else self.shard)
-        part = (int(match[1]), int(match[2])) if match else (0, 0)
-        if not 1 <= part[0] <= part[1]:
-            raise InvalidOption(f"shard is '{self.shard}'", "i/N with i from 1 to N", "write --shard 1/8, for example")
-        return part
+        return part_of(self.shard)
 
 
 def simulate(options: SimulateOptions | None = None, /, **fields: Any) -> Path:

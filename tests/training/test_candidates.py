@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +99,53 @@ def test_every_row_is_ranked_or_has_a_reason(survey: Path, runs: dict[str, RunFo
     assert masked["1005"] == 1 and sum(masked.values()) == 1
     again = pq.read_table(candidates(survey, runs["image"], tmp_path / "d.parquet")).to_pydict()
     assert again["id"] == table["id"], "the batch has no part in it"
+
+
+def test_parts_of_a_survey_are_the_whole(survey: Path, runs: dict[str, RunFolder], tmp_path: Path) -> None:
+    whole = pq.read_table(candidates(survey, runs["late"], tmp_path / "whole.parquet", prevalence=0.01)).to_pylist()
+    rows = []
+    for number in (1, 2, 3):
+        known: dict[str, Any] = {"run_id": str(runs["late"].path), "files": (survey / "catalogue.csv",)}
+        known |= {"images": survey / "stamps", "prevalence": 0.01, "device": "cpu", "shard": f"{number}/3"}
+        with suppress(UnreadableImages):
+            predict(out=tmp_path / f"{number}.parquet", **known)
+        rows += pq.read_table(tmp_path / f"{number}.parquet").to_pylist()
+    for row in (*rows, *whole):
+        del row["rank"]
+    together, alone = (sorted(some, key=lambda row: str(row["id"])) for some in (rows, whole))
+    assert len(together) == len(alone) == N + 2
+    for part, row in zip(together, alone, strict=True):  # the last bits are of the batch that an image came in
+        assert part == {name: pytest.approx(v, rel=1e-5) if isinstance(v, float) else v for name, v in row.items()}
+
+
+def test_a_part_names_its_table(
+    survey: Path, runs: dict[str, RunFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stamps = [survey / "stamps" / f"{1000 + k}.npy" for k in (0, 1, 2, 6)]
+    run = str(runs["image"].path)
+    found = [predict(run_id=run, files=stamps, shard=f"{k}/2", device="cpu") for k in (1, 2)]
+    assert [path.name for path in found] == ["predictions-1-of-2.csv", "predictions-2-of-2.csv"]
+    assert [read_table(path)["file"].to_pylist() for path in found] == [
+        [str(stamp) for stamp in stamps[k::2]] for k in (0, 1)
+    ]
+    with pytest.raises(InvalidOption, match="i from 1 to N"):
+        predict(run_id=run, files=stamps, shard="0/2", device="cpu")
+
+
+def test_a_fits_catalogue_beside_its_stamps_is_no_image(
+    survey: Path, runs: dict[str, RunFolder], tmp_path: Path
+) -> None:
+    shutil.copytree(survey / "stamps", tmp_path / "tile")
+    Table.read(survey / "catalogue.csv").write(tmp_path / "tile" / "catalogue.fits")
+    with pytest.raises(UnreadableImages, match=f"2 of {N + 2}"):
+        predict(
+            run_id=str(runs["image"].path),
+            files=(tmp_path / "tile" / "catalogue.fits",),
+            out=tmp_path / "c.parquet",
+            device="cpu",
+        )
+    assert pq.read_table(tmp_path / "c.parquet")["rank"].null_count == 2
 
 
 def test_four_formats_hold_the_same(survey: Path, runs: dict[str, RunFolder], tmp_path: Path) -> None:

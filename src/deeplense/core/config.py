@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import os
+import re
 import types
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -117,6 +118,21 @@ class Config:
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as plain values that JSON and TOML can hold."""
         return {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
+
+
+def part_of(shard: str | None) -> tuple[int, int]:
+    """Return which part of how many, from 1, a job of many does that is called "i/N"; without a name the only one.
+
+    Raises
+    ------
+    InvalidOption
+        When it is no such name.
+    """
+    match = re.fullmatch(r"(\d{1,6})/(\d{1,6})", "1/1" if shard is None else shard)
+    part = (int(match[1]), int(match[2])) if match else (0, 0)
+    if not 1 <= part[0] <= part[1]:
+        raise InvalidOption(f"shard is '{shard}'", "i/N with i from 1 to N", "write --shard 1/8, for example")
+    return part
 
 
 @cache

@@ -97,7 +97,8 @@ class ClassFolders(Dataset):
         counts = Counter(self.catalogue["label"].to_pylist())
         self.problems = [*_empty(path, folders, counts), *_oddities(folders, counts)]
         self.labels = sort_labels({label for label in counts if label is not None})
-        self.image_shape = usual_shape(self._base, self.catalogue["path"].to_pylist(), read_image)
+        files = [str(file) for file in self.catalogue["path"].to_pylist()]
+        self.image_shape = usual_shape(self._base, files, read_image)
 
     @classmethod
     def recognises(cls, path: Path) -> bool:

@@ -54,6 +54,8 @@ class Stamps(Dataset):
         Value of masked pixels in floating-point stamps; None for none.
     images
         Folder of the stamps, where they do not lie beside the table.
+    part
+        Which part of how many, from 1: of rows i, i + N, i + 2N, … of the catalogue nothing else is held.
 
     Attributes
     ----------
@@ -84,10 +86,11 @@ class Stamps(Dataset):
         roles: Mapping[str, str] | None = None,
         flag: float | None = FLAG,
         images: Path | None = None,
+        part: tuple[int, int] = (1, 1),
     ) -> None:
         self.path, self._flag, self.problems = path, flag, []
         self._base = images or (path if path.is_dir() else path.parent)
-        tables = [path] if images is not None and path.is_file() else _tables(path)
+        tables = [path] if path.is_file() else _tables(path)
         if not tables:
             raise InvalidDataset(f"{path} has no table at its top", self.layout, "put the catalogue there")
         if len(tables) > 1:
@@ -103,16 +106,23 @@ class Stamps(Dataset):
                 "files whose names hold the ids of the catalogue, or a column with their paths",
                 "compare the ids with the names of the files",
             )
-        self.table, self.ids, self.rows, self.roles_of_table = table, ids, rows, guessed
+        first, step = part[0] - 1, part[1]  # after all have found their stamps: some rows are told apart by others
+        mine = [row for row in rows if row % step == first]
+        if not mine:
+            raise InvalidDataset(
+                f"no row of part {part[0]} of {part[1]} of {tables[0]} has a stamp", "one at least", "divide it less"
+            )
+        self.table, self.ids = table.take(np.arange(first, table.num_rows, step)), ids[first::step]
+        self.rows, self.roles_of_table = [row // step for row in mine], guessed
         self.bands = tuple(band.name for band in bands)
         self._shapes = shapes
         self.image_shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
-        self._paths = [tuple(band.files[row] for band in bands) for row in rows]
+        self._paths = [tuple(band.files[row] for band in bands) for row in mine]
         some = len(set().union(*(band.files for band in bands)))
         self.problems += [*problems, *more, *_left_out(table.num_rows, some, len(rows), len(bands))]
         splits = [_split_of(paths[0]) for paths in self._paths]
         self.catalogue, self.roles = _catalogue(
-            tables[0], table.take(rows), guessed, [ids[row] for row in rows], splits
+            tables[0], table.take(mine), guessed, [ids[row] for row in mine], splits
         )
         counts = Counter(self.catalogue["label"].to_pylist())
         self.labels = order_labels({label for label in counts if label is not None})
