@@ -185,12 +185,16 @@ def test_what_is_returned_is_what_is_written(run: RunFolder) -> None:
 
 def test_every_option_has_a_test_here() -> None:
     fields = {field.name for field in dataclasses.fields(EvaluateOptions)}
-    assert fields == {"run_id", "dataset", "split", "batch_size", "device", "workers"}
+    elsewhere = {"committee"}  # tests/training/test_candidates.py
+    assert fields == {"run_id", "dataset", "split", "batch_size", "device", "workers"} | elsewhere
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_another_split_goes_into_a_folder_of_its_own(run: RunFolder, split: str, small_set: Path) -> None:
+def test_another_split_goes_into_a_folder_of_its_own(
+    run: RunFolder, split: str, small_set: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     marks = evaluate(run_id=str(run.path), split=split, device="cpu")
+    assert "deeplense report" not in capsys.readouterr().err, "there is no page of a run without its own marks"
     assert marks["accuracy"].n == {"train": 72, "validation": 24}[split]
     folder = run.path / f"{small_set.name}-{split}"
     assert {path.name for path in folder.iterdir()} == SIMULATED

@@ -162,7 +162,7 @@ def test_every_option_has_a_test_here() -> None:
     elsewhere = {"maps"}  # tests/tasks/test_detect_anomalies.py
     elsewhere |= {"flux_convention", "rescale", "figures"}  # below
     elsewhere |= {"images", "committee", "prevalence", "own_stretch"}  # tests/training/test_candidates.py
-    elsewhere |= {"known_lenses", "match_radius", "mosaic", "top"}
+    elsewhere |= {"known_lenses", "match_radius", "mosaic", "top", "shard"}
     assert fields == {"run_id", "files", "out", "batch_size", "device"} | elsewhere
 
 

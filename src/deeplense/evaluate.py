@@ -126,7 +126,9 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     )
     if model.used_truth:
         note("columns that no survey can measure were read: these marks mean nothing for real objects")
-    note(f"marks and predictions are in {folder.path}; see them with: deeplense report {home}")
+    # a page begins with the run's own test images
+    page = f"; see them with: deeplense report {home}" if RunFolder(home).predictions.is_file() else ""
+    note(f"marks and predictions are in {folder.path}{page}")
     return marks
 
 
