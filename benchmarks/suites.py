@@ -45,9 +45,9 @@ def _ceiling(rows: list[dict[str, str]]) -> list[str]:
     lines = [
         "## How far from the ceiling",
         "",
-        "`axion` against `no_sub` alone: there the likelihood can be integrated, and the ratio of evidences is the best",
-        "that any method can do (`experiments/ceiling.py`, `experiments/ceiling_gap.py`). No method is above it, so the",
-        "best one is a lower end of it. For `cdm` nobody knows the ceiling: its haloes are too many to integrate over.",
+        "`axion` against `no_sub` alone: there the likelihood can be integrated, and the ratio of evidences is the",
+        "best that any method can do (`experiments/ceiling.py`, `experiments/ceiling_gap.py`). No method is above it, so",
+        "the best one is a lower end of it. For `cdm` nobody knows the ceiling: its haloes are too many to integrate over.",
         "",
         "| " + " | ".join(titles) + " |",
         "| " + " | ".join(["---"] * len(titles)) + " |",
