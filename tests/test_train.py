@@ -356,7 +356,9 @@ def test_the_record_is_enough_to_repeat_the_run(trained: Callable[..., RunFolder
     assert config["dataset"]["path"] == str(small_set) and config["task"] == "classify"
     assert (config["dataset"]["n_train"], config["dataset"]["n_validation"]) == (72, 24)
     assert config["model"]["name"] == "residual_cnn" and config["model"]["parameters"] > 300_000
-    assert set(config["options"]) == {field.name for field in dataclasses.fields(TrainOptions)} | {"recipe"}
+    found = {"recipe", "shares", "class_weights"}  # of the images, and what follows from them
+    assert set(config["options"]) == {field.name for field in dataclasses.fields(TrainOptions)} | found
+    assert config["options"]["shares"] == pytest.approx([1 / 3] * 3)
     assert len(config["run_id"]) > 0 and config["created"].endswith("+00:00")
     again = trained(**{k: v for k, v in config["asked"].items() if k not in ("out", "resume", "dataset")})
     assert learnt(again) == learnt(trained(seed=7))
