@@ -215,7 +215,7 @@ def test_each_of_a_committee_is_asked_for_evidence_not_for_its_prior(
     """Two runs that have seen few lenses are as sure together as one of them is alone."""
     pair = []
     for name in ("one", "other"):
-        run = RunFolder(tmp_path / name)
+        run = RunFolder(tmp_path / name / "seed-0")  # of a benchmark, where all are called alike
         shutil.copytree(runs["image"].path, run.path)
         run.calibration.unlink()
         config = run.config()
@@ -227,6 +227,7 @@ def test_each_of_a_committee_is_asked_for_evidence_not_for_its_prior(
     one, two = (pq.read_table(path).slice(0, N) for path in (alone, both))
     assert np.allclose(one["p_lens"].to_numpy(), two["p_lens"].to_numpy(), rtol=1e-6)
     assert pq.read_schema(both).metadata[b"CALIBRAT"] == b"none none"
+    assert {"score_one-seed-0", "p_lens_other-seed-0"} <= set(two.column_names)
 
 
 def test_committees_of_runs_that_are_called_alike_have_their_own_folders(

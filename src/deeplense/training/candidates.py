@@ -20,6 +20,7 @@ from deeplense.metrics.calibrated import calibrated, pooled, read_calibration
 from deeplense.metrics.survey import shifted_prior
 from deeplense.metrics.temperature import logits_of, softmax
 from deeplense.tasks.find_lenses import LENS
+from deeplense.training.committee import names_of
 from deeplense.training.trained import TrainedModel
 from deeplense.version import __version__
 
@@ -208,9 +209,10 @@ def _of_each(
     if len(finders) == 1:
         return {"score": _nullable(scores[0][order])}
     columns: dict[str, pa.Array[Any]] = {}
-    for finder, score, p in zip(finders, scores, each, strict=True):
-        columns |= {f"score_{finder.model.run.id}": _nullable(score[order])}
-        columns |= {f"p_lens_{finder.model.run.id}": _nullable(np.asarray(p)[order])}
+    names = names_of([finder.model.run for finder in finders])
+    for name, score, p in zip(names, scores, each, strict=True):
+        columns |= {f"score_{name}": _nullable(score[order])}
+        columns |= {f"p_lens_{name}": _nullable(np.asarray(p)[order])}
     return columns
 
 
