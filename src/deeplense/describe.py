@@ -142,8 +142,9 @@ def audit(options: AuditOptions | None = None, /, **fields: Any) -> Audit:
         What to look at; or give the fields of `AuditOptions` as keywords.
     """
     options = AuditOptions.given(options, fields)
-    from deeplense.auditing.audited import audit_dataset, audit_table, is_table
+    from deeplense.auditing.audited import audit_dataset, audit_table
     from deeplense.auditing.written import show, write
+    from deeplense.data.tables import is_table
 
     if options.out.suffix != ".html":
         raise InvalidOption(f"--out {options.out}", "a name that ends in .html", "change --out")

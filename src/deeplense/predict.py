@@ -110,6 +110,11 @@ class PredictOptions(Config):
     batch_size: Count = 256
     device: Literal["best", "cuda", "mps", "cpu"] = "best"
 
+    @property
+    def part(self) -> tuple[int, int]:
+        """Which part of how many."""
+        return part_of(self.shard)
+
 
 def predict(options: PredictOptions | None = None, /, **fields: Any) -> Path:
     """Return the path of a table with one row per image: file, the answer's columns, unlike, error.
@@ -155,8 +160,7 @@ def predict(options: PredictOptions | None = None, /, **fields: Any) -> Path:
 
 def _is_catalogue(options: PredictOptions) -> bool:
     """Return whether one table is named, with its stamps."""
-    from deeplense.auditing.audited import is_table
-    from deeplense.data.tables import TABLES
+    from deeplense.data.tables import TABLES, is_table
 
     if len(options.files) != 1:
         return False
@@ -217,8 +221,10 @@ def _answer(options: PredictOptions, run: RunFolder) -> Path:
     from deeplense.training.answering import answer_files, answer_table
     from deeplense.training.trained import TrainedModel
 
-    number, parts_in_all = part_of(options.shard)
-    files = list(islice(_expand(options.files), number - 1, None, parts_in_all))
+    number, of = options.part
+    files = list(islice(_expand(options.files), number - 1, None, of))
+    if not files:
+        raise InvalidOption(f"part {number} of {of} has no image", "one at least", "divide them into fewer parts")
     if options.maps is not None:
         _check_names(files)
     model = TrainedModel.load(run, options.device)
@@ -260,7 +266,7 @@ def _find(options: PredictOptions, run: RunFolder) -> Path:
     judged = read_calibration(run) if len(runs) > len(named) == 1 else {}  # of a committee
     joint = judged if "isotonic" in judged else None
     finders = [Finder.of(TrainedModel.load(one, options.device)) for one in runs]
-    survey = Stamps(options.files[0], images=options.images, part=part_of(options.shard))
+    survey = Stamps(options.files[0], images=options.images, part=options.part)
     for sentence in survey.problems:
         note(sentence)
     known = None if options.known_lenses is None else KnownLenses.read(options.known_lenses)
@@ -305,7 +311,7 @@ def _write_mosaic(options: PredictOptions, table: pa.Table, survey: Stamps, rows
 
 def _of_part(options: PredictOptions) -> str:
     """Return what the name of a table says of the part that it is."""
-    return "" if options.shard is None else "-{}-of-{}".format(*part_of(options.shard))
+    return "" if options.shard is None else "-{}-of-{}".format(*options.part)
 
 
 def _tell(out: Path, unlike: Sequence[str | None], errors: Sequence[str | None]) -> None:

@@ -13,7 +13,7 @@ import pytest
 from astropy.io import fits
 from astropy.table import Table
 
-from deeplense.auditing.audited import Audit, audit_dataset, audit_table, is_table
+from deeplense.auditing.audited import Audit, audit_dataset, audit_table
 from deeplense.core.errors import CorruptFile, InvalidDataset
 from deeplense.data.dataset import open_dataset
 

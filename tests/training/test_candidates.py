@@ -129,6 +129,8 @@ def test_a_part_names_its_table(
     assert [read_table(path)["file"].to_pylist() for path in found] == [
         [str(stamp) for stamp in stamps[k::2]] for k in (0, 1)
     ]
+    with pytest.raises(InvalidOption, match="part 5 of 5 has no image"):
+        predict(run_id=run, files=stamps, shard="5/5", device="cpu")
     with pytest.raises(InvalidOption, match="i from 1 to N"):
         predict(run_id=run, files=stamps, shard="0/2", device="cpu")
 

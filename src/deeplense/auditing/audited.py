@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +21,9 @@ from deeplense.data.catalogue import Role, Roles, guess_roles
 from deeplense.data.dataset import Dataset, sort_labels
 from deeplense.data.readers.names import split_name
 from deeplense.data.splits import assign_splits
-from deeplense.data.tables import FITS_TABLES, TABLES, holds_numbers, read_table
+from deeplense.data.tables import holds_numbers, read_table
 
 Columns = dict[str, NDArray[Any]]
-HEADERS = 100 * 2880  # bytes of a FITS file within which the first extension begins
 PREFIX = {"0": "nonlens", "1": "lens"}
 
 
@@ -62,19 +60,6 @@ class Audit:
     def count(self, severity: str) -> int:
         """Return the number of findings of one severity."""
         return sum(finding.severity == severity for finding in self.findings)
-
-
-def is_table(path: Path) -> bool:
-    """Return whether a path is that of a bare table; of a FITS file, whether a table comes first in it."""
-    if path.suffix.lower() not in TABLES or not path.is_file():
-        return False
-    if path.suffix.lower() not in FITS_TABLES:
-        return True
-    with path.open("rb") as file:
-        begin = file.read(HEADERS)
-    without_image = b"NAXIS   =                    0" in begin[:2880]
-    extension = re.search(rb"XTENSION= '(\w+)", begin)
-    return without_image and extension is not None and extension[1] in (b"BINTABLE", b"TABLE")
 
 
 def audit_table(path: Path) -> Audit:

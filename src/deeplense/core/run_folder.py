@@ -121,9 +121,8 @@ class RunFolder:
 
     def forget_marks(self) -> None:
         """Remove what `evaluate` wrote of the run's own test split: it is of other weights than those to come."""
-        for path in (*map(self.path.__truediv__, ("metrics.json", "roc.csv", "purity.csv")), self.predictions):
-            path.unlink(missing_ok=True)
-        for path in (self.calibration, self.truth, self.sensitivity, self.selection):
+        tables = (self.path / name for name in ("metrics.json", "roc.csv", "purity.csv"))
+        for path in (*tables, self.predictions, self.calibration, self.truth, self.sensitivity, self.selection):
             path.unlink(missing_ok=True)
 
     def _document(self, name: str) -> Any:

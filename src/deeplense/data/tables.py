@@ -31,7 +31,21 @@ OUTSIDE = re.compile(rb"""<!(DOCTYPE|ENTITY)|STREAM\b([^>"']|"[^"]*"|'[^']*')*?\
 EXPECTED = f"a table with named columns, in a file ending in {', '.join(TABLES)}"
 
 
+HEADERS = 100 * 2880  # bytes of a FITS file within which the first extension begins
 WRITTEN = (".csv", ".parquet", ".fits", ".vot")
+
+
+def is_table(path: Path) -> bool:
+    """Return whether a path is that of a bare table; of a FITS file, whether a table comes first in it."""
+    if path.suffix.lower() not in TABLES or not path.is_file():
+        return False
+    if path.suffix.lower() not in FITS_TABLES:
+        return True
+    with path.open("rb") as file:
+        begin = file.read(HEADERS)
+    without_image = b"NAXIS   =                    0" in begin[:2880]
+    extension = re.search(rb"XTENSION= '(\w+)", begin)
+    return without_image and extension is not None and extension[1] in (b"BINTABLE", b"TABLE")
 
 
 def write_table(table: pa.Table, path: Path, facts: Mapping[str, str | float]) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +20,7 @@ from deeplense.data.loader import Batch, Loader
 from deeplense.data.splits import Fold
 from deeplense.metrics.calibrated import pooled, read_calibration
 from deeplense.tasks.task import Task
-from deeplense.training.trained import TrainedModel, locate_run
-
-MEMBERS = "members"
+from deeplense.training.trained import MEMBERS, TrainedModel, locate_run
 
 
 @dataclass(frozen=True)
@@ -168,7 +165,7 @@ def members_of(run: RunFolder) -> list[RunFolder]:
         return [run]
     if not isinstance(members, list) or not all(isinstance(path, str) for path in members):
         raise run.odd_config(f"members {members!r}")
-    return [locate_run(str(Path(path))) for path in members]
+    return [locate_run(path) for path in members]
 
 
 def names_of(runs: Sequence[RunFolder]) -> list[str]:

@@ -85,7 +85,7 @@ class TrainedModel:
             When a file of the run is damaged.
         """
         config = run.config()
-        if "members" in config:
+        if MEMBERS in config:
             raise InvalidOption(
                 f"{run.id}, a committee",
                 "one run",
