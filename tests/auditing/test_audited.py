@@ -16,6 +16,7 @@ from astropy.table import Table
 from deeplense.auditing.audited import Audit, audit_dataset, audit_table
 from deeplense.core.errors import CorruptFile, InvalidDataset
 from deeplense.data.dataset import open_dataset
+from deeplense.data.tables import is_table
 
 N = 300
 GENERATOR = np.random.default_rng(3)

@@ -30,6 +30,8 @@ from deeplense.training.familiar import statistics, unfamiliar
 from deeplense.training.loop import averaged, predict_all
 from deeplense.training.trackers import fetch_from_wandb
 
+MEMBERS = "members"  # of a committee, in its record
+
 
 @dataclass(frozen=True)
 class Record(Config):
