@@ -58,6 +58,28 @@ class Batch:
         here = {name: value for name, value in vars(self).items() if value is not None}
         return replace(self, **{name: value.to(device, non_blocking=True) for name, value in here.items()})
 
+    def cut(self, side: int, numbers: Float32[Tensor, "B 2"]) -> Batch:
+        """Return a square of so many coarse pixels of each image, and the same square of the finer ones.
+
+        Parameters
+        ----------
+        side
+            Of the square.
+        numbers
+            Where it lies among all places, from 0 to 1: row, column.
+        """
+        height, width = self.image.shape[2:]
+        places = numbers.cpu() * torch.tensor([height - side + 1, width - side + 1])
+
+        def squares(images: Tensor) -> Tensor:
+            factor = images.shape[2] // height
+            corners = (factor * places.long()).tolist()
+            sides = factor * side
+            cut = [one[:, y : y + sides, x : x + sides] for one, (y, x) in zip(images, corners, strict=True)]
+            return torch.stack(cut)
+
+        return self.changed(squares)
+
     def changed(self, change: Callable[[Tensor], Tensor]) -> Batch:
         """Return the batch with every image changed in the same way."""
         images = {name: value for name in ("image", "fine", "truth") if (value := getattr(self, name)) is not None}

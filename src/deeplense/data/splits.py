@@ -110,6 +110,19 @@ def fold_splits(ids: Sequence[str], labels: Sequence[str | None], fold: Fold) ->
     return splits
 
 
+def few_of_each(rows: Sequence[int], ids: Sequence[str], labels: Sequence[str | None], limit: int) -> list[int]:
+    """Return at most so many of the rows of each class, in their order: the first by rank of a SHA-256 of the id.
+
+    The fewer are among the more, whatever the order of files.
+    """
+    classes: dict[str | None, list[int]] = defaultdict(list)
+    for row in rows:
+        classes[labels[row]].append(row)
+    for members in classes.values():
+        members.sort(key=lambda row: _rank("few", ids[row]))
+    return sorted(row for members in classes.values() for row in members[:limit])
+
+
 def _rank(purpose: str, name: str) -> bytes:
     """Return where an image stands among others: in another order for every purpose."""
     return hashlib.sha256(f"{purpose} {name}".encode()).digest()

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import numpy as np
+from jaxtyping import Int64
+
 from deeplense.core.errors import InvalidDataset, InvalidOption
 from deeplense.data.dataset import Dataset, open_dataset
 from deeplense.data.features import choose_features
 from deeplense.data.loader import Loader
-from deeplense.data.splits import Fold
+from deeplense.data.splits import Fold, few_of_each
 from deeplense.data.transforms import Symmetry
 from deeplense.models.network import reads_catalogue, resolve_name
 from deeplense.preparation.options import TrainOptions, dataset_named
@@ -24,6 +29,10 @@ def training_images(options: TrainOptions) -> tuple[Loader, Loader]:
         return _loader(dataset, "train", options, features), _loader(dataset, "validation", options, features)
     if options.fusion not in (None, "none"):
         raise InvalidOption("--fresh with --fusion", "a dataset with a catalogue", "leave out one of them")
+    if options.limit is not None:
+        raise InvalidOption(
+            "--fresh with --limit", "a dataset of stored images, of which there are few", "leave out one of them"
+        )
     if options.folds is not None:
         raise InvalidOption("--fresh with --folds", "a dataset of stored images to divide", "leave out one of them")
     if not is_recipe(name):
@@ -39,9 +48,19 @@ def training_images(options: TrainOptions) -> tuple[Loader, Loader]:
     return FreshLoader(recipe, options.seed, options.crop), _loader(recipe, "validation", options, features)
 
 
+def rows_of(dataset: Dataset, split: str, options: TrainOptions) -> Int64[np.ndarray, " M"]:
+    """Return the rows of a split, of training images no more than asked for."""
+    rows = dataset.indices(split, Fold.of(options.as_dict()))
+    if split != "train" or options.limit is None:
+        return rows
+    ids: list[Any] = dataset.catalogue["id"].to_pylist()
+    few = few_of_each(rows.tolist(), ids, dataset.catalogue["label"].to_pylist(), options.limit)
+    return np.array(few, dtype=np.int64)
+
+
 def _loader(dataset: Dataset, split: str, options: TrainOptions, features: tuple[str, ...]) -> Loader:
     """Return the labelled images of a split; every class must be in it."""
-    rows = dataset.indices(split, Fold.of(options.as_dict()))
+    rows = rows_of(dataset, split, options)
     labelled = rows[dataset.targets()[rows] >= 0]
     # images that are drawn come from this process: a fork of it could not run the formulas it has compiled
     loader = Loader(
@@ -78,7 +97,7 @@ def _features(options: TrainOptions, dataset: Dataset) -> tuple[str, ...]:
 
 def normal_images(dataset: Dataset, split: str, normal: str, options: TrainOptions) -> Loader:
     """Return the normal images of a split."""
-    rows = dataset.indices(split, Fold.of(options.as_dict()))
+    rows = rows_of(dataset, split, options)
     rows = rows[dataset.targets()[rows] == dataset.labels.index(normal)]
     if not rows.size:
         raise InvalidDataset(

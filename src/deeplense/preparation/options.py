@@ -11,9 +11,18 @@ from deeplense.core.config import Bounds, Config, Count, Fraction, NonNegative, 
 from deeplense.core.errors import InvalidOption
 
 DETECTING = {"detector": "physical", "normal": "no_sub"}  # options of the task detect_anomalies, and their defaults
-RESOLVING = {"estimator": "truth", "loss": "mse", "adversary": None, "perceptual": None}  # of super_resolve
+RESOLVING = {  # of super_resolve
+    "estimator": "truth",
+    "loss": "mse",
+    "adversary": None,
+    "perceptual": None,
+    "patch": None,
+}
 FINDING = {"loss": "bce", "fusion": "none", "features": (), "allow_truth_features": False, "balance": "none"}
-OF_ALL = {"dataset", "task", "epochs", "batch_size", "lr", "symmetry", "device", "workers", "seed", "out", "resume"}
+OF_ALL = {
+    *("dataset", "limit", "task", "epochs", "batch_size", "lr", "symmetry"),
+    *("device", "workers", "seed", "out", "resume"),
+}
 LEARNING = {  # how a network learns step by step
     *("optimizer", "weight_decay", "decay_lr", "schedule", "patience", "average_symmetry", "average_weights"),
     *("log_interval", "precision", "tracker", "pretrained", "model_name"),
@@ -29,6 +38,8 @@ class TrainOptions(Config):
     ----------
     dataset
         A recipe (Model_I, model_ii, …; simulated and cached on first use), or a path in any known layout.
+    limit
+        Learn from at most so many training images of each class; by default from all.
     task
         What is asked: which class; how strange an image is to a detector that has seen one class alone; whether there
         is a lens, by image, catalogue or both; or the image of more pixels behind a coarse one.
@@ -46,6 +57,8 @@ class TrainOptions(Config):
         learnt by error (--pretrained). 0.1 for srgan, else none.
     perceptual
         A classifier's run: super-resolved images are also to look to it as the real ones do.
+    patch
+        Super-resolution learns from random squares of so many coarse pixels a side; by default from whole images.
     fusion
         How lens finding joins the catalogue to the image: none (the default), late (beside its features) or film (the
         catalogue scales and shifts them). The models catalogue_mlp and catalogue_trees read the catalogue alone.
@@ -135,6 +148,7 @@ class TrainOptions(Config):
 
     dataset: str | None = None
     _: KW_ONLY
+    limit: Annotated[int | None, Bounds(low=1)] = None
     task: Literal["classify", "detect_anomalies", "find_lenses", "super_resolve"] = "classify"
     detector: str | None = None
     normal: str | None = None
@@ -142,6 +156,7 @@ class TrainOptions(Config):
     loss: Literal["mse", "mae", "ssim", "mixed", "bce", "focal"] | None = None
     adversary: Annotated[float | None, Bounds(low=0)] = None
     perceptual: str | None = None
+    patch: Annotated[int | None, Bounds(low=8)] = None
     fusion: Literal["none", "late", "film"] | None = None
     features: tuple[str, ...] = ()
     allow_truth_features: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from deeplense.data.dataset import open_dataset
 from deeplense.data.loader import PairLoader
 from deeplense.data.transforms import Normalisation
 from deeplense.models.network import load_weights, weights_file
+from deeplense.preparation.images import rows_of
 from deeplense.preparation.options import RESOLVING, TrainOptions, dataset_named, settings_of
 from deeplense.preparation.record import begin, new_record
 from deeplense.preparation.trainer import SAMPLE, trainer_of
@@ -32,7 +34,8 @@ def prepare(
     with accelerator.main_process_first():
         dataset = open_dataset(ensure(dataset_named(options)))
         train, validation = (
-            PairLoader(dataset, dataset.indices(split), workers=options.workers) for split in ("train", "validation")
+            PairLoader(dataset, rows_of(dataset, split, options), workers=options.workers)
+            for split in ("train", "validation")
         )
     settings = settings_of(options, RESOLVING) | {
         "model_source": "deeplense",
@@ -40,12 +43,7 @@ def prepare(
     }
     if options.adversary is None:
         settings["adversary"] = getattr(UPSCALERS[settings["model_name"]], "adversary", 0.0)
-    if settings["adversary"] and options.pretrained == "0":
-        raise InvalidOption(
-            "an opponent for a network that has learnt nothing",
-            "weights of a run that has learnt by error",
-            "train with --adversary 0 first, then add --pretrained RUN/model.safetensors",
-        )
+    _check(options, settings, min(train.image_shape[1:]))
     settings |= pair_settings(train)
     task = SuperResolve.of(dataset.labels, settings)
     task.wanted(train.sample_batch(1))  # now, not after the record is written
@@ -72,3 +70,19 @@ def prepare(
     if settings["adversary"]:
         trainer.contest = contest_of(task, train.image_shape[0], settings["adversary"], options.lr, options.seed)
     return trainer, config
+
+
+def _check(options: TrainOptions, settings: Mapping[str, Any], side: int) -> None:
+    """Refuse an opponent for a network that has learnt nothing, and patches that no image of this side has."""
+    if settings["adversary"] and options.pretrained == "0":
+        raise InvalidOption(
+            "an opponent for a network that has learnt nothing",
+            "weights of a run that has learnt by error",
+            "train with --adversary 0 first, then add --pretrained RUN/model.safetensors",
+        )
+    if options.patch is not None and options.patch > side:
+        raise InvalidOption(
+            f"patches of {options.patch} coarse pixels",
+            f"at most the {side} that an image has",
+            "change --patch or leave it out",
+        )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from deeplense.core.errors import DeepLenseError, InvalidOption
 from deeplense.core.files import read_json, write_json
 from deeplense.core.run_folder import RunFolder
-from deeplense.suites.declared import Data, Method, Size
+from deeplense.suites.declared import Data, Method, Size, fewest
 from deeplense.suites.kinds import Kind, kind_of, own_kind
 from deeplense.suites.runs import TASKS, read_run
 from deeplense.suites.suite import Suite
@@ -126,10 +126,8 @@ def counts_of(size: Size, data: Data) -> dict[str, int]:
     """Return the images per class in each split, where they are not the recipe's own; none of images that are there."""
     if data.path is not None:
         return {}
-    counts = {split: n for split in ("train", "validation", "test") if (n := getattr(size, split)) is not None}
-    if data.train is not None:
-        counts["train"] = min(data.train, counts.get("train", data.train))
-    return counts
+    counts = {"train": fewest(size.train, data.train), "validation": size.validation, "test": size.test}
+    return {split: n for split, n in counts.items() if n is not None}
 
 
 def outcome(cell: Cell) -> Outcome:

@@ -26,7 +26,8 @@ class Size(Config):
     epochs
         Passes over the training images.
     train, validation, test
-        Images per class; by default as many as the recipe says.
+        Images per class; by default as many as the recipe says. Of images that are there, `train` at most are learnt
+        from, and all that validate and judge do so.
     precision
         Arithmetic of training a classifier.
     seeds
@@ -55,7 +56,7 @@ class Data(Config):
     recipe
         Name of a recipe, or a TOML file; a relative path starts from the suite's folder.
     path
-        In place of a recipe: images that are there, in any known layout; all of them are taken.
+        In place of a recipe: images that are there, in any known layout.
     about
         What is asked of it, in one sentence.
     normal
@@ -104,9 +105,9 @@ class Data(Config):
                 "a recipe to simulate, or the path of images that are there",
                 "give one of them",
             )
-        if self.path is not None and (self.train is not None or self.noise != 1 or self.change):
+        if self.path is not None and (self.noise != 1 or self.change):
             raise InvalidOption(
-                f"train, noise or change with the images of {self.path}",
+                f"noise or change with the images of {self.path}",
                 "a recipe, from which other images can be simulated",
                 "leave them out",
             )
@@ -183,6 +184,11 @@ def names_of(what: str, value: object) -> tuple[str, ...] | None:
     if not isinstance(value, list | tuple) or not all(isinstance(name, str) for name in value):
         raise InvalidOption(f"{what}: {value!r}", "a list of names", 'write ["one", "other"]')
     return tuple(value)
+
+
+def fewest(*counts: int | None) -> int | None:
+    """Return the least of those that are given; None where none is."""
+    return min((count for count in counts if count is not None), default=None)
 
 
 def _check_published(what: str, figures: Mapping[str, object]) -> None:

@@ -13,13 +13,23 @@ from pathlib import Path
 from deeplense.core.config import Config
 from deeplense.core.errors import InvalidOption, UnknownName
 from deeplense.core.named_tables import key_of, load_table, shipped_tables
-from deeplense.suites.declared import Data, Method, Size, check_known, method_of, names_of
+from deeplense.suites.declared import Data, Method, Size, check_known, fewest, method_of, names_of
 from deeplense.suites.kinds import KINDS, Kind, kind_of
 from deeplense.suites.runs import TASKS
 from deeplense.train import TrainOptions
 
 SOURCE_TREE = Path(__file__).parents[3]
-GOVERNED = ("dataset", "normal", "fresh", "epochs", "precision", "device", "out", "resume")  # given by the suite itself
+GOVERNED = (
+    "dataset",
+    "limit",
+    "normal",
+    "fresh",
+    "epochs",
+    "precision",
+    "device",
+    "out",
+    "resume",
+)  # given by the suite itself
 FOLDERS = ("data", "recipes")  # beside those of the datasets
 
 
@@ -140,6 +150,8 @@ class Suite(Config):
             budget["precision"] = self.sizes[size].precision
         else:
             budget["normal"] = data.normal
+        if data.path is not None:
+            budget["limit"] = fewest(data.train, self.sizes[size].train)
         _check_normal(method, dataset, data.normal)
         return TrainOptions.from_mapping(options | budget, f"method {method.name}")
 

@@ -57,6 +57,8 @@ class Plan:
         Whether an answer is the mean over all copies of the image that the augmentation's symmetry allows.
     average_weights
         Whether the network that is judged and kept is a running mean of the one that learns.
+    patch
+        Side of the random squares of coarse pixels that are learnt from; None for whole images.
     """
 
     epochs: int
@@ -70,6 +72,7 @@ class Plan:
     log_interval: int
     average_symmetry: bool
     average_weights: bool
+    patch: int | None = None
 
 
 @dataclass
@@ -286,6 +289,8 @@ class Trainer:
         positions = [order[i * size : (i + 1) * size][mine] for i in range(self._steps_per_epoch())]
         for batch in self.train.batches(positions):
             numbers = self.augmentation.draw(size, generator)[mine].to(self.accelerator.device)
+            if self.plan.patch is not None:
+                batch = batch.cut(self.plan.patch, torch.rand(size, 2, generator=generator)[mine])
             yield batch.to(self.accelerator.device).changed(partial(self._seen, numbers=numbers))
 
     def _seen(self, images: Images, numbers: Tensor) -> Images:
