@@ -93,6 +93,7 @@ KNOBS = {
     "extractor": Knob(
         "resnet10t", architecture, (("model_name", "mobilevit_se"), ("extractor", "mobilenetv3_small_050"))
     ),
+    "limit": Knob(3, lambda run: run.config()["dataset"]["n_train"]),
     "complex": Knob(True, architecture),
     "tune": Knob(False, backbone),
     "epochs": Knob(2, n_epochs),
@@ -131,7 +132,7 @@ WITH_A_TEST_OF_THEIR_OWN = {
 }
 WITH_TESTS_ELSEWHERE = {  # tests/simulation/test_fresh.py, tests/models/test_lens_inverse.py, tests/tasks/
     *("fresh", "lens_recipe"),
-    *("task", "detector", "normal", "estimator", "loss", "adversary", "perceptual"),
+    *("task", "detector", "normal", "estimator", "loss", "adversary", "perceptual", "patch"),
     *("fusion", "features", "allow_truth_features", "balance"),
 }
 

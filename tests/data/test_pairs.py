@@ -98,6 +98,20 @@ def test_a_change_is_that_of_every_image(simulated: Dataset) -> None:
     assert torch.equal(turned.target, batch.target)
 
 
+def test_a_patch_is_the_same_place_in_every_image(simulated: Dataset) -> None:
+    batch = PairLoader(simulated, simulated.indices("test")).sample_batch(2)
+    numbers = torch.tensor([[0.0, 0.999], [0.5, 0.0]])
+    patch = batch.cut(32, numbers)
+    assert patch.fine is not None and batch.fine is not None and patch.truth is not None and batch.truth is not None
+    for k, (y, x) in enumerate([(0, 43), (22, 0)]):
+        assert torch.equal(patch.image[k], batch.image[k, :, y : y + 32, x : x + 32])
+        for cut, whole in ((patch.fine, batch.fine), (patch.truth, batch.truth)):
+            assert torch.equal(cut[k], whole[k, :, 2 * y : 2 * y + 64, 2 * x : 2 * x + 64])
+    again = Degradation()(patch.fine)[..., 2:-2, 2:-2]  # at its edges a patch does not know what is beside it
+    torch.testing.assert_close(again, patch.image[..., 2:-2, 2:-2], atol=1e-6, rtol=0)
+    assert torch.equal(batch.cut(75, numbers).image, batch.image)
+
+
 def test_a_dataset_without_pairs_is_refused(small_set: Path) -> None:
     dataset = open_dataset(small_set)
     with pytest.raises(InvalidDataset, match="holds no pairs"):

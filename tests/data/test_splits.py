@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deeplense.core.errors import InvalidOption
-from deeplense.data.splits import HELD_OUT_FRACTION, SPLITS, Fold, assign_splits, fold_splits
+from deeplense.data.splits import HELD_OUT_FRACTION, SPLITS, Fold, assign_splits, few_of_each, fold_splits
 
 LABELS = st.sampled_from(["no_sub", "cdm", None])
 GIVEN = st.sampled_from([None, "train", "validation", "test"])
@@ -142,3 +142,21 @@ def test_folds_are_told_by_a_runs_options() -> None:
         with pytest.raises(InvalidOption) as caught:
             Fold.of(options)
         assert word in caught.value.expected
+
+
+@given(LABELLED, st.integers(1, 12), st.randoms())
+def test_few_of_each_class_whatever_the_order_and_the_fewer_among_the_more(
+    images: dict[str, str | None], limit: int, order: random.Random
+) -> None:
+    def few(images: dict[str, str | None], limit: int) -> list[str]:
+        ids = list(images)
+        rows = few_of_each(range(len(ids)), ids, list(images.values()), limit)
+        assert rows == sorted(rows)
+        return [ids[row] for row in rows]
+
+    shuffled = list(images.items())
+    order.shuffle(shuffled)
+    found = few(images, limit)
+    assert set(few(dict(shuffled), limit)) == set(found) <= set(few(images, limit + 1))
+    whole = Counter(images.values())
+    assert Counter(images[name] for name in found) == {label: min(n, limit) for label, n in whole.items()}

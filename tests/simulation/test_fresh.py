@@ -272,3 +272,9 @@ def test_an_empty_split_is_named(
     with pytest.raises(InvalidDataset, match="no image in the split"):
         train(dataset=write_recipe(counts=counts), **BASE)
     assert not list(workplace.iterdir()), "a run was begun"
+
+
+@pytest.mark.parametrize("options", [{"limit": 3}, {"folds": 4}, {"fusion": "late", "task": "find_lenses"}])
+def test_what_needs_stored_images_is_refused(options: dict[str, Any], recipe: str, workplace: Path) -> None:
+    with pytest.raises(InvalidOption, match=f"--fresh with --{next(iter(options))}"):
+        train(dataset=recipe, out=workplace / "run", **BASE | options)

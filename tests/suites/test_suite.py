@@ -125,9 +125,12 @@ def test_each_seed_has_a_folder_and_what_is_not_random_one_run() -> None:
     assert str(found[1]) == "a × flow, seed 0" and str(found[0]) == "a × pca"
 
 
-def test_images_that_are_there_are_taken_as_they_are() -> None:
+def test_images_that_are_there_are_taken_as_they_are_and_as_many_learnt_from_as_the_size_says() -> None:
     cell = cells(**STRANGE)[0]
     assert cell.counts == {} and cell.images == {"path": "images"}
+    assert cell.options.limit == 50
+    few = STRANGE["datasets"]["a"] | {"train": 5}
+    assert cells(**STRANGE | {"datasets": {"a": few}})[0].options.limit == 5
 
 
 PAIRED: dict[str, Any] = {
@@ -180,7 +183,7 @@ def test_few_labels_are_never_more_than_the_size_has() -> None:
         ({"datasets": {"a": {}}}, "neither of recipe and path"),
         ({"datasets": {"a": {"recipe": "model_ii", "path": "images"}}}, "both of recipe and path"),
         ({"datasets": {"a": {"path": "images", "noise": 2.0}}}, "from which other images can be simulated"),
-        ({"datasets": {"a": {"path": "images", "train": 5}}}, "from which other images can be simulated"),
+        ({"datasets": {"a": {"path": "images", "noise": 2.0}}}, "from which other images can be simulated"),
         ({"datasets": {"a": {"path": "images", "change": {"n_pixels": 3}}}}, "other images can be simulated"),
         ({"datasets": {"a": {"recipe": "model_ii", "options": {"corp": 5}}}}, "crop"),
         ({"datasets": {"a": {"recipe": "model_ii", "options": {"cnnn": {"crop": 5}}}}}, "task or method"),
@@ -279,7 +282,9 @@ def test_a_detector_that_learns_nothing_by_steps_does_not_depend_on_the_seed(sma
 @pytest.mark.parametrize("size", ["cpu", "full"])
 def test_floor_and_ceiling_stand_in_every_table_of_anomalies(size: str, anomalies: Suite) -> None:
     found = names(cells_of(anomalies, size, Path()))
-    for name, data in anomalies.datasets.items():
+    taken = anomalies.sizes[size].datasets or anomalies.datasets
+    assert {"published", "published-inverse", "test5", "model_i", "model_ii", "model_iii"} <= set(taken)
+    for name, data in ((name, anomalies.datasets[name]) for name in taken):
         methods = {method for dataset, method in found if dataset == name}
         assert {"brightness", "global_statistics", "linear_discriminant", "residual_cnn"} <= methods
         assert ("physical" in methods) == (data.normal == "no_sub")

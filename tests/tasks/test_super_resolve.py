@@ -371,6 +371,15 @@ def test_features_of_a_classifier_change_the_product(trained: Callable[..., RunF
     assert sha256(trained(perceptual=str(small_run)).weights) != sha256(trained().weights)
 
 
+def test_patches_change_the_product_and_whole_images_are_judged(trained: Callable[..., RunFolder]) -> None:
+    patches, whole = trained(patch=12), trained()
+    assert sha256(patches.weights) != sha256(whole.weights)
+    assert patches.config()["image_shape"] == whole.config()["image_shape"] == [1, 24, 24]
+    assert sha256(patches.weights) == sha256(trained(patch=12, workers=0).weights)
+    with pytest.raises(InvalidOption, match="patches of 25 coarse pixels"):
+        trained(patch=25)
+
+
 def test_features_are_those_of_a_classifier(trained: Callable[..., RunFolder], pairs: Path) -> None:
     with pytest.raises(InvalidOption, match="a classifier that learns from pixels"):
         train(dataset=str(pairs), **BASE | {"perceptual": str(trained().path)})
