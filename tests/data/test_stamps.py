@@ -17,11 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from deeplense.auditing.audited import audit_table
 from deeplense.core.errors import CorruptFile, InvalidDataset, UnknownName
 from deeplense.data.dataset import open_dataset
 from deeplense.data.readers.folders import ClassFolders
 from deeplense.data.readers.stamp_files import _plain_fits
 from deeplense.data.readers.stamps import Stamps
+from deeplense.data.splits import Fold
 
 IDS = (100002, 100003, 100004, 100008)
 BANDS = ("R", "I", "G", "U")
@@ -293,6 +295,38 @@ def test_the_user_says_which_column_is_the_label(tmp_path: Path) -> None:
     assert dataset.labels == ("0", "1", "2") and dataset.roles.columns["is_lens"].role == "truth"
     with pytest.raises(UnknownName, match="vredict"):
         Stamps(tmp_path, {"vredict": "label"})
+
+
+def test_the_user_says_it_in_a_file_beside_the_catalogue(tmp_path: Path) -> None:
+    space(tmp_path)
+    catalogue(tmp_path, verdict=[2, 0, 1, 0], trust=[1, 2, 3, 4])
+    (tmp_path / "roles.toml").write_text('verdict = "label"\ntrust = "weight"\n')
+    dataset = opened(tmp_path)
+    assert dataset.labels == ("0", "1", "2") and dataset.roles.of("weight") == ("trust",)
+    assert audit_table(tmp_path / "classifications.csv").roles.of("weight") == ("trust",)
+    for text, message in (("vredict = 'label'", "vredict"), ("verdict = 'lable'", "lable"), ("verdict = 3", "3")):
+        (tmp_path / "roles.toml").write_text(text)
+        with pytest.raises(CorruptFile, match=message) as caught:
+            Stamps(tmp_path)
+        assert "roles.toml" in str(caught.value)
+    (tmp_path / "roles.toml").write_text("verdict = ")
+    with pytest.raises(CorruptFile, match="not valid TOML"):
+        Stamps(tmp_path)
+
+
+def test_what_belongs_together_stays_in_one_split(tmp_path: Path) -> None:
+    ids = [1000 + k for k in range(60)]
+    space(tmp_path, ids)
+    catalogue(tmp_path, ids, tile=[k // 3 for k in range(60)])
+    dataset = opened(tmp_path)
+    for splits in (dataset.splits(), dataset.splits_of(Fold(5, 2))):
+        assert set(splits) == {"train", "validation", "test"}
+        for first in range(0, 60, 3):
+            assert len(set(splits[first : first + 3])) == 1
+    catalogue(tmp_path, ids, tile=[k // 20 for k in range(60)])
+    few = opened(tmp_path)
+    catalogue(tmp_path, ids)
+    assert few.splits() == opened(tmp_path).splits(), "three tiles are no sample of anything"
 
 
 def test_unequal_classes_and_columns_of_unknown_meaning_are_told(tmp_path: Path) -> None:

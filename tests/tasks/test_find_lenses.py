@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +33,14 @@ def stamps(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("stamps") / "survey"
     folder.mkdir()
     drawn = np.random.default_rng(0)
-    lines = ["ID,is_lens,split,ra,dec,mag_r,radius,theta_E"]
+    lines = ["ID,is_lens,split,ra,dec,mag_r,radius,theta_E,weight"]
     for number, split in enumerate(name for name, n in PER_SPLIT.items() for _ in range(n)):
         is_lens = int(number % 4 == 0)
         np.save(folder / f"{number + 1000}.npy", drawn.normal(size=(SIDE, SIDE)).astype(np.float32))
         mag = "" if number % 10 == 9 else f"{20 + 2 * is_lens + drawn.normal():.4f}"
-        lines.append(f"{number + 1000},{is_lens},{split},{number},-{number % 90},{mag},{drawn.random():.3f},{is_lens}")
+        lines.append(
+            f"{number + 1000},{is_lens},{split},{number},-{number % 90},{mag},{drawn.random():.3f},{is_lens},{1 + is_lens}"
+        )
     (folder / "catalogue.csv").write_text("\n".join(lines))
     return folder
 
@@ -59,6 +63,7 @@ def runs(stamps: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ru
         "focal": {"loss": "focal"},
         "weights": {"balance": "weights"},
         "sampling": {"balance": "sampling"},
+        "catalogue": {"balance": "catalogue"},
     }
     return {name: found(stamps, folder / name, **options) for name, options in choices.items()}
 
@@ -70,7 +75,9 @@ def test_what_is_read_is_recorded(runs: dict[str, RunFolder]) -> None:
     assert features["one"] == ["radius"]
 
 
-@pytest.mark.parametrize("one, other", [("image", "focal"), ("image", "weights"), ("image", "sampling")])
+@pytest.mark.parametrize(
+    "one, other", [("image", "focal"), ("image", "weights"), ("image", "sampling"), ("image", "catalogue")]
+)
 def test_loss_and_balance_change_what_is_learnt(runs: dict[str, RunFolder], one: str, other: str) -> None:
     assert runs[one].weights.read_bytes() != runs[other].weights.read_bytes()
 
@@ -80,6 +87,8 @@ def test_shares_and_weights_of_the_classes(runs: dict[str, RunFolder]) -> None:
     assert options["image"]["shares"] == [0.75, 0.25] and options["image"]["class_weights"] == [1, 1]
     assert options["sampling"]["shares"] == options["weights"]["shares"] == [0.5, 0.5]
     assert np.allclose(options["weights"]["class_weights"], [2 / 3, 2])
+    assert options["catalogue"]["class_weights"] == [1, 1]
+    assert np.allclose(options["catalogue"]["shares"], [0.6, 0.4]), "a lens counts twice"
 
 
 @pytest.mark.parametrize("name", ["trees", "mlp"])
@@ -170,6 +179,21 @@ def test_the_focal_loss_forgets_what_is_easy() -> None:
     assert focal[0] / plain[0] < 1e-6 < focal[1] / plain[1]
     weighted = FindLenses(("nonlens", "lens"), class_weights=(1.0, 3.0)).loss(logits, batch)
     assert torch.allclose(weighted, 3 * plain)
+    counted = replace(batch, weight=torch.tensor([0.5, 2.0]))
+    assert torch.allclose(FindLenses(("nonlens", "lens")).loss(logits, counted), torch.tensor([0.5, 2.0]) * plain)
+
+
+@pytest.mark.parametrize("weight", ["none", "-1", "", "0"])
+def test_what_is_no_weight_is_refused(stamps: Path, tmp_path: Path, weight: str) -> None:
+    folder = tmp_path / "survey"
+    shutil.copytree(stamps, folder)
+    head, *rows = (stamps / "catalogue.csv").read_text().splitlines()
+    values = [weight if weight == "0" or k % 5 == 0 else "1" for k in range(len(rows))]
+    lines = [f"{row.rpartition(',')[0]},{value}" for row, value in zip(rows, values, strict=True)]
+    head = head.replace("weight", "quality") if weight == "none" else head
+    (folder / "catalogue.csv").write_text("\n".join([head, *lines]))
+    with pytest.raises(InvalidDataset, match="weight"):
+        found(folder, tmp_path / "run", balance="catalogue")
 
 
 def test_a_balanced_epoch_has_as_many_of_each_class(stamps: Path) -> None:

@@ -17,7 +17,7 @@ from deeplense.auditing.columns import Rows, predictive, shifted
 from deeplense.auditing.finding import Finding, ordered
 from deeplense.auditing.headers import header_keywords
 from deeplense.core.errors import InvalidDataset
-from deeplense.data.catalogue import Role, Roles, guess_roles
+from deeplense.data.catalogue import Role, Roles, guess_roles, roles_in_file
 from deeplense.data.dataset import Dataset, sort_labels
 from deeplense.data.readers.names import split_name
 from deeplense.data.splits import assign_splits
@@ -73,7 +73,7 @@ def audit_table(path: Path) -> Audit:
         When it has no rows.
     """
     table = read_table(path)
-    roles = guess_roles(table.column_names, table)
+    roles = roles_in_file(path, table)
     if not table.num_rows:
         raise InvalidDataset(f"{path} has no rows", "at least one object", "check the file")
     label = roles.first("label")
@@ -150,7 +150,9 @@ def _splits(table: pa.Table, roles: Roles, ids: list[str] | None, names: list[st
     column = roles.first("split")
     given = [None] * table.num_rows if column is None else [split_name(str(one)) for one in table[column].to_pylist()]
     keys = ids if ids and len(set(ids)) == len(ids) else [str(row) for row in range(table.num_rows)]
-    return assign_splits(keys, names, given)
+    group = roles.first("group")
+    groups = None if group is None else [None if one is None else str(one) for one in table[group].to_pylist()]
+    return assign_splits(keys, names, given, groups)
 
 
 def _rows(names: list[str | None], labels: tuple[str, ...], splits: list[str]) -> Rows:

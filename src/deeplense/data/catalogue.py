@@ -5,16 +5,19 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from deeplense.core.config import Config
-from deeplense.core.errors import InvalidOption, UnknownName
+from deeplense.core.errors import CorruptFile, InvalidOption, UnknownName
+from deeplense.core.named_tables import load_table
 from deeplense.data.readers.names import split_name
 from deeplense.data.tables import holds_numbers
 
+ROLES = "roles.toml"
 Role = Literal["id", "path", "position", "feature", "label", "truth", "weight", "split", "group", "ignored"]
 
 SINGLE: dict[Role, str] = {
@@ -167,6 +170,33 @@ def guess_roles(
         rivals = sorted(Roles(columns).of(role), key=lambda name: rank[_plain(name)])
         columns |= {name: _second(role, rivals[0]) for name in rivals[1:]}
     return Roles(columns).overridden(overrides or {})
+
+
+def roles_in_file(path: Path, table: pa.Table, overrides: Mapping[str, str] | None = None) -> Roles:
+    """Return the role of every column of a table in a file: as roles.toml beside it says, or else as guessed.
+
+    Parameters
+    ----------
+    path
+        Of the table. A file roles.toml in its folder names roles by column: `quality = "ignored"`.
+    table
+        What it holds.
+    overrides
+        As of `guess_roles`; over those of the file.
+
+    Raises
+    ------
+    CorruptFile
+        When roles.toml is no TOML, or names a column or a role that does not exist.
+    """
+    file = path.parent / ROLES
+    given = load_table(file, "table of roles", __package__).content if file.is_file() else {}
+    try:
+        return guess_roles(table.column_names, table, given | dict(overrides or {}))
+    except (UnknownName, InvalidOption) as error:
+        if not given or overrides:
+            raise
+        raise CorruptFile(file, error.found, error.expected, error.remedy) from error
 
 
 def _guess(name: str, values: pa.ChunkedArray[Any] | None, simulation: str | None) -> ColumnRole:

@@ -43,10 +43,14 @@ class Dataset(ABC):
         What a careful reader should know: skipped files, odd values, unequal classes. One sentence each.
     degradation
         Of pairs, how the coarse image was made of the fine one; None where there are none, or it is not known.
+    groups
+        What each image belongs to (a field, an exposure): no group lies in two splits that are drawn. None where all
+        are alone.
     """
 
     layout: ClassVar[str]
     degradation: Degradation | None = None
+    groups: list[str | None] | None = None
     path: Path
     labels: tuple[str, ...]
     catalogue: pa.Table
@@ -112,14 +116,14 @@ class Dataset(ABC):
     def splits(self) -> list[str]:
         """Return the split of every row; rows of a layout without (all) splits get theirs by a hash of their id."""
         columns: list[list[Any]] = [self.catalogue[name].to_pylist() for name in ("id", "label", "split")]
-        return assign_splits(*columns)
+        return assign_splits(*columns, self.groups)
 
     def splits_of(self, fold: Fold | None) -> list[str] | list[str | None]:
         """Return the split of every row in one fold of a cross-validation; without a fold, `splits`."""
         if fold is None:
             return self.splits()
         ids: list[Any] = self.catalogue["id"].to_pylist()
-        return fold_splits(ids, self.catalogue["label"].to_pylist(), fold)
+        return fold_splits(ids, self.catalogue["label"].to_pylist(), fold, self.groups)
 
     def indices(self, split: str, fold: Fold | None = None) -> Int64[np.ndarray, " M"]:
         """Return the rows of one split, in catalogue order.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from jaxtyping import Float32
+from jaxtyping import Float32, Int64
 
 from deeplense.core.errors import InvalidDataset, InvalidOption, UnknownName
 from deeplense.data.catalogue import Role, Roles, guess_roles
@@ -92,6 +92,31 @@ def feature_values(table: pa.Table, names: Sequence[str]) -> Float32[np.ndarray,
         column = np.array(pc.cast(table[name], pa.float32(), safe=False).to_numpy())
         values[:, place] = np.where(np.isfinite(column), column, np.nan)
     return values
+
+
+def weights_of(dataset: Dataset, rows: Int64[np.ndarray, " M"]) -> Float32[np.ndarray, " M"]:
+    """Return how much the images of some rows count by the catalogue's column of weights, 1 on average.
+
+    Raises
+    ------
+    InvalidDataset
+        When there is no such column, or a value that is no weight.
+    """
+    name = next((name for name in roles_of(dataset).of("weight") if name in dataset.catalogue.column_names), None)
+    if name is None:
+        raise InvalidDataset(
+            f"the catalogue of {dataset.path} has no column of weights",
+            "a column called weight, or one that roles.toml beside the catalogue calls so",
+            "add it, or leave out --balance catalogue",
+        )
+    weights = feature_values(dataset.catalogue.take(rows), [name])[:, 0]
+    if not (np.isfinite(weights).all() and (weights >= 0).all() and weights.any()):
+        raise InvalidDataset(
+            f"the weights in the column '{name}' of {dataset.path}: missing, negative, or all 0",
+            "numbers from 0 up, some of them above it",
+            "correct the column, or leave out --balance catalogue",
+        )
+    return weights / weights.mean()
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:

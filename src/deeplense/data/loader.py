@@ -39,6 +39,8 @@ class Batch:
         Of pairs, the same without noise, where it is known.
     features
         What the catalogue says, [B, F], NaN where it says nothing; None where it is not read.
+    weight
+        How much each image counts in the loss, [B]; None where all count alike.
     """
 
     image: Float32[Tensor, "B C H W"]
@@ -47,6 +49,7 @@ class Batch:
     fine: Float32[Tensor, "B C fH fW"] | None = None
     truth: Float32[Tensor, "B C fH fW"] | None = None
     features: Float32[Tensor, "B F"] | None = None
+    weight: Float32[Tensor, " B"] | None = None
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:
@@ -114,10 +117,13 @@ class Loader:
         Names of the columns that are read.
     balanced
         Whether an epoch has as many images of each class, drawn with replacement, not each image once.
+    weights
+        How much each image counts in the loss; None where all count alike.
     """
 
     arrays: tuple[str, ...] = ("image",)
     balanced: bool = False
+    weights: Float32[Tensor, " N"] | None = None
 
     def __init__(
         self,
@@ -205,7 +211,8 @@ class Loader:
     def _batch(self, arrays: Mapping[str, Tensor], where: Int64[np.ndarray, " B"]) -> Batch:
         index = torch.from_numpy(where)
         features = None if self.features is None else self.features[index]
-        return Batch(arrays["image"], self.targets[index], index, features=features)
+        weight = None if self.weights is None else self.weights[index]
+        return Batch(arrays["image"], self.targets[index], index, features=features, weight=weight)
 
     def _read(self, positions: Sequence[Int64[np.ndarray, " B"]]) -> Iterator[dict[str, Tensor]]:
         reader = _Reader(self.dataset, self.rows, self.crop, self.arrays)

@@ -13,6 +13,7 @@ from deeplense.core.errors import InvalidOption
 SPLITS = ("train", "validation", "test")
 HELD_OUT_FRACTION = 0.15
 VALIDATION_OF_FOLD = 0.1
+LEAST_GROUPS = 10  # of fewer groups none is a fair sample of the others: images are drawn one by one
 
 
 @dataclass(frozen=True)
@@ -51,11 +52,17 @@ class Fold:
         return cls(folds, fold)
 
 
-def assign_splits(ids: Sequence[str], labels: Sequence[str | None], given: Sequence[str | None]) -> list[str]:
+def assign_splits(
+    ids: Sequence[str],
+    labels: Sequence[str | None],
+    given: Sequence[str | None],
+    groups: Sequence[str | None] | None = None,
+) -> list[str]:
     """Return a split for every image: the given one, or else one drawn by a hash of the image's id.
 
     A split that the layout names is kept as it is. One that it does not name ("test", "validation") is drawn from the
-    images of "train" and of no split: 15 % of each class, by rank of the SHA-256 of the id.
+    images of "train" and of no split: 15 % of each class, by rank of the SHA-256 of the id; where images belong
+    together, whole groups by rank of that of their names, until 15 % of all are drawn.
 
     Parameters
     ----------
@@ -65,28 +72,33 @@ def assign_splits(ids: Sequence[str], labels: Sequence[str | None], given: Seque
         Class of each image, or None.
     given
         Split of each image as the layout states it, or None.
+    groups
+        What each image belongs to; None for an image that is alone, or where all are.
     """
     missing = [split for split in ("test", "validation") if split not in given]
     splits = [split or "train" for split in given]
-    classes: dict[str | None, list[int]] = defaultdict(list)
-    for index, split in enumerate(splits):
-        if split == "train":
-            classes[labels[index]].append(index)
-    for members in classes.values():
-        members.sort(key=lambda index: hashlib.sha256(ids[index].encode()).digest())
-        size = round(HELD_OUT_FRACTION * len(members))
+    drawn_from = [index for index, split in enumerate(splits) if split == "train"]
+    for units in _units(drawn_from, ids, labels, groups):
+        names = sorted(units, key=lambda name: hashlib.sha256(name.encode()).digest())
+        size = round(HELD_OUT_FRACTION * sum(map(len, units.values())))
         for split in missing:
-            held_out, members[:] = members[:size], members[size:]
-            for index in held_out:
-                splits[index] = split
+            taken = 0
+            while taken < size and names:
+                held_out = units[names.pop(0)]
+                taken += len(held_out)
+                for index in held_out:
+                    splits[index] = split
     return splits
 
 
-def fold_splits(ids: Sequence[str], labels: Sequence[str | None], fold: Fold) -> list[str | None]:
+def fold_splits(
+    ids: Sequence[str], labels: Sequence[str | None], fold: Fold, groups: Sequence[str | None] | None = None
+) -> list[str | None]:
     """Return the split of every image in one fold; None for images without a label, which belong to no fold.
 
     Each class is dealt out to the folds by rank of a SHA-256 of the id, whatever split it may be stored in: every image
     is a test image in exactly one fold. Of the others a tenth of each class, at least one image, is for validation.
+    Where images belong together, whole groups are dealt out in the same way, whatever their classes.
 
     Parameters
     ----------
@@ -96,18 +108,34 @@ def fold_splits(ids: Sequence[str], labels: Sequence[str | None], fold: Fold) ->
         Class of each image, or None.
     fold
         Which fold of how many.
+    groups
+        As of `assign_splits`.
     """
     splits: list[str | None] = [None if label is None else "train" for label in labels]
-    for label in {label for label in labels if label is not None}:
-        members = [index for index, own in enumerate(labels) if own == label]
-        members.sort(key=lambda index: _rank("fold", ids[index]))
-        others = [index for rank, index in enumerate(members) if rank % fold.folds != fold.fold]
-        for index in members[fold.fold :: fold.folds]:
-            splits[index] = "test"
-        others.sort(key=lambda index: _rank("validation", ids[index]))
-        for index in others[: max(1, round(VALIDATION_OF_FOLD * len(others)))]:
-            splits[index] = "validation"
+    labelled = [index for index, split in enumerate(splits) if split]
+    for units in _units(labelled, ids, labels, groups):
+        members = sorted(units, key=lambda name: _rank("fold", name))
+        others = [name for rank, name in enumerate(members) if rank % fold.folds != fold.fold]
+        others.sort(key=lambda name: _rank("validation", name))
+        parts = {"test": members[fold.fold :: fold.folds]}
+        parts["validation"] = others[: max(1, round(VALIDATION_OF_FOLD * len(others)))]
+        for split, names in parts.items():
+            for index in (index for name in names for index in units[name]):
+                splits[index] = split
     return splits
+
+
+def _units(
+    rows: Sequence[int], ids: Sequence[str], labels: Sequence[str | None], groups: Sequence[str | None] | None
+) -> list[dict[str, list[int]]]:
+    """Return what must stay together, by name: of each class its images; or all groups at once, of any class."""
+    together = [None] * len(ids) if groups is None else groups
+    few = len({group for group in together if group is not None}) < LEAST_GROUPS
+    pools: dict[str | None, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+    for row in rows:
+        alone = few or together[row] is None
+        pools[labels[row] if few else None][ids[row] if alone else f"group {together[row]}"].append(row)
+    return list(pools.values())
 
 
 def few_of_each(rows: Sequence[int], ids: Sequence[str], labels: Sequence[str | None], limit: int) -> list[int]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Int64
 
 from deeplense.core.errors import InvalidDataset, InvalidOption
 from deeplense.data.dataset import Dataset, open_dataset
-from deeplense.data.features import choose_features
+from deeplense.data.features import choose_features, weights_of
 from deeplense.data.loader import Loader
 from deeplense.data.splits import Fold, few_of_each
 from deeplense.data.transforms import Symmetry
@@ -70,7 +71,10 @@ def _loader(dataset: Dataset, split: str, options: TrainOptions, features: tuple
         workers=0 if options.fresh else options.workers,
         features=features,
     )
-    loader.balanced = options.balance == "sampling" and split == "train"
+    if split == "train":
+        loader.balanced = options.balance == "sampling"
+        if options.balance == "catalogue":
+            loader.weights = torch.from_numpy(weights_of(dataset, labelled))
     present = set(loader.targets.tolist())
     if missing := [label for i, label in enumerate(dataset.labels) if i not in present]:
         raise InvalidDataset(

@@ -66,8 +66,8 @@ def _resolved(options: TrainOptions) -> dict[str, Any]:
 
 def _shares(options: TrainOptions, train: Loader) -> dict[str, Any]:
     """Return how common each class is to the network, and by how much it counts more than others in the loss."""
-    counts = train.targets.bincount(minlength=len(train.dataset.labels)).double()
+    counts = train.targets.bincount(train.weights, minlength=len(train.dataset.labels)).double()
     alike = counts.new_ones(len(counts))
     weights = counts.mean() / counts if options.balance == "weights" else alike
-    shares = counts / counts.sum() if options.balance in (None, "none") else alike / len(counts)
+    shares = counts / counts.sum() if options.balance in (None, "none", "catalogue") else alike / len(counts)
     return {"class_weights": weights.tolist(), "shares": shares.tolist()}

@@ -67,7 +67,8 @@ class TrainOptions(Config):
     allow_truth_features
         Let columns in that only a simulation or a model can know; every answer then says so.
     balance
-        For uneven classes: weights in the loss, or sampling (as many images of each in an epoch); by default none.
+        For uneven classes: weights in the loss, or sampling (as many images of each in an epoch); catalogue: each image
+        counts in the loss as its catalogue's column of weights says. By default none.
     fresh
         Draw new training images from the recipe in every epoch; no files are written.
     model_source
@@ -160,7 +161,7 @@ class TrainOptions(Config):
     fusion: Literal["none", "late", "film"] | None = None
     features: tuple[str, ...] = ()
     allow_truth_features: bool = False
-    balance: Literal["none", "weights", "sampling"] | None = None
+    balance: Literal["none", "weights", "sampling", "catalogue"] | None = None
     fresh: bool = False
     model_source: Literal["baseline", "timm", "deeplense"] = "deeplense"
     model_name: str | None = None

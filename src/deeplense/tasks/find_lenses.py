@@ -70,12 +70,13 @@ class FindLenses(Classify):
         return super().network(image_shape, {**settings, "single_logit": True})
 
     def loss(self, output: Float[Tensor, "B 2"], batch: Batch) -> Float[Tensor, " B"]:
-        """Return the loss of every image, weighted by its class."""
+        """Return the loss of every image, weighted by its class and by what the catalogue says of it."""
         entropy = F.cross_entropy(output.float(), batch.target, reduction="none")
         if self.loss_name == "focal":
             entropy = (1 - torch.exp(-entropy)) ** FOCUS * entropy
         weights = torch.tensor(self.class_weights, device=entropy.device)
-        return entropy * weights[batch.target]
+        entropy = entropy * weights[batch.target]
+        return entropy if batch.weight is None else entropy * batch.weight
 
     def marks_with_intervals(
         self, answers: Float32[np.ndarray, "N K"], targets: Int64[np.ndarray, " N"], temperature: float | None = None

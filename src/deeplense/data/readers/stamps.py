@@ -15,7 +15,7 @@ import pyarrow as pa
 from jaxtyping import Float32, Int64
 
 from deeplense.core.errors import CorruptFile, DeepLenseError, InvalidDataset
-from deeplense.data.catalogue import ColumnRole, Role, Roles, guess_roles
+from deeplense.data.catalogue import ColumnRole, Role, Roles, roles_in_file
 from deeplense.data.dataset import CANONICAL_LABELS, READERS, Dataset
 from deeplense.data.readers.class_labels import class_names, decode_labels, order_labels
 from deeplense.data.readers.folders import MAX_DEPTH, UNEQUAL
@@ -49,7 +49,7 @@ class Stamps(Dataset):
     path
         The folder, or the table itself.
     roles
-        Roles of columns (`deeplense.data.catalogue.Role`), where the guess is wrong.
+        Roles of columns (`deeplense.data.catalogue.Role`), where the guess and roles.toml are wrong.
     flag
         Value of masked pixels in floating-point stamps; None for none.
     images
@@ -96,7 +96,7 @@ class Stamps(Dataset):
         if len(tables) > 1:
             self.problems.append(f"The catalogue is {tables[0].name}; other tables were left out: {len(tables) - 1}.")
         table = read_table(tables[0])
-        guessed = guess_roles(table.column_names, table, roles)
+        guessed = roles_in_file(tables[0], table, roles)
         ids, found, problems = find_stamps(table, guessed, [*_files(self._base)], tables[0].name)
         bands, shapes, more = same_size(self._base, found)
         rows = sorted(set.intersection(*(set(band.files) for band in bands))) if bands else []
@@ -124,6 +124,8 @@ class Stamps(Dataset):
         self.catalogue, self.roles = _catalogue(
             tables[0], table.take(mine), guessed, [ids[row] for row in mine], splits
         )
+        if (group := self.roles.first("group")) is not None:
+            self.groups = [None if value is None else str(value) for value in self.catalogue[group].to_pylist()]
         counts = Counter(self.catalogue["label"].to_pylist())
         self.labels = order_labels({label for label in counts if label is not None})
         self.problems += [*_classes(counts), *self._masked(), *guessed.notes()]
@@ -138,7 +140,7 @@ class Stamps(Dataset):
             table = read_table(tables[0])
         except DeepLenseError:  # nobody else reads FITS: let the constructor say what is wrong
             return any(suffix_of(file) in FITS and file != tables[0].name for file in islice(_files(base), SOME_FILES))
-        roles = guess_roles(table.column_names, table)
+        roles = roles_in_file(tables[0], table)
         if roles.first("id") is None and roles.first("path") is None:
             return False
         files = [*islice(_files(base), SOME_FILES)]
