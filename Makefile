@@ -20,7 +20,7 @@ demo: $(VENV)/.installed
 	$(BIN)/deeplense report runs/demo
 
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: static test
 

@@ -38,9 +38,8 @@ def stamps(tmp_path_factory: pytest.TempPathFactory) -> Path:
         is_lens = int(number % 4 == 0)
         np.save(folder / f"{number + 1000}.npy", drawn.normal(size=(SIDE, SIDE)).astype(np.float32))
         mag = "" if number % 10 == 9 else f"{20 + 2 * is_lens + drawn.normal():.4f}"
-        lines.append(
-            f"{number + 1000},{is_lens},{split},{number},-{number % 90},{mag},{drawn.random():.3f},{is_lens},{1 + is_lens}"
-        )
+        measured = f"{mag},{drawn.random():.3f}"
+        lines.append(f"{number + 1000},{is_lens},{split},{number},-{number % 90},{measured},{is_lens},{1 + is_lens}")
     (folder / "catalogue.csv").write_text("\n".join(lines))
     return folder
 
