@@ -42,6 +42,10 @@ COLUMNS = {  # of the catalogue, by class: those that tell the classes apart, an
         "nonlens": {"galaxy_color_3", "spiral_color_1"},
         "lens": {"galaxy_color_1", "source_color_3", "lens_theta_E"},
     },
+    "lens_finding_gri": {
+        "nonlens": {"galaxy_color_2", "satellite_magnitude"},
+        "lens": {"galaxy_color_1", "source_color_2", "lens_theta_E"},
+    },
 }
 SEED = 0
 
@@ -170,16 +174,32 @@ def test_test5_has_wider_rings_with_substructure() -> None:
     assert np.percentile(columns["lens_gamma1"], [5, 95]) == pytest.approx([0.02, 0.27], abs=0.03)
 
 
-@pytest.mark.parametrize("name", ["lens_finding", "lens_finding_4band"])
+@pytest.mark.parametrize("name", ["lens_finding", "lens_finding_4band", "lens_finding_gri"])
 def test_only_lenses_have_arcs_and_only_others_have_spirals(name: str) -> None:
     recipe = load_recipe(name)
     assert set(recipe.lights("lens")) == {"source", "galaxy", "companion"}
-    satellites = {"satellite"} if "4" in name else set()
+    satellites = {"satellite"} if "_" in name.removeprefix("lens_") else set()
     assert set(recipe.lights("nonlens")) == {"galaxy", "spiral", "ring", "companion"} | satellites
-    assert recipe.image_shape == ((4 if "4" in name else 1), 101, 101)
+    assert recipe.image_shape == ({"4band": 4, "gri": 3}.get(name.rpartition("_")[2], 1), 101, 101)
     rows = drawn(name, 16).parameters
     present = [row["spiral_present"] for row in rows if "spiral_present" in row]
     assert 0 < np.mean(present) < 1
+
+
+def test_three_bands_are_those_of_four_without_the_first() -> None:
+    four, three = load_recipe("lens_finding_4band"), load_recipe("lens_finding_gri")
+    assert three.instruments() == four.instruments()[1:]
+    magnitudes = {name: [colour_means(recipe, name) for recipe in (four, three)] for name in three.light}
+    magnitudes["source"] = [colour_means(recipe, "source") for recipe in (four, three)]
+    for one, other in magnitudes.values():
+        assert one[1:] == pytest.approx(other), "the middle of every prior, band by band"
+
+
+def colour_means(recipe: Recipe, name: str) -> list[float]:
+    """Return the middle of the prior of a component's magnitude in every band."""
+    component = recipe.as_dict()["source"] if name == "source" else recipe.as_dict()["light"][name]
+    first = sum(component["magnitude"]["uniform"]) / 2
+    return [first, *(first - colour["normal"][0] for colour in component["colors"])]
 
 
 def test_lensed_sources_are_blue_and_lens_galaxies_red() -> None:

@@ -79,7 +79,7 @@ def test_a_damaged_shard_of_an_unfinished_set_is_named(small: str, small_shards:
 
 def test_other_recipes_are_as_they_were() -> None:
     asked = {name for name in shipped_recipes() if "observables" in load_recipe(name).as_dict()}
-    assert asked == {"lens_finding", "lens_finding_4band"}
+    assert asked == {"lens_finding", "lens_finding_4band", "lens_finding_gri"}
 
 
 def test_rescaled_images_cannot_be_measured(write_recipe: Callable[..., str]) -> None:
