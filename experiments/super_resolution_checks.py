@@ -1,6 +1,7 @@
 """What an astronomer demands of a super-resolution run, measured: nothing invented, and the same Einstein radius.
 
     python experiments/super_resolution_checks.py runs/super_resolution_truth --images 200 --blank 1000
+    python experiments/super_resolution_checks.py super_resolution@deeplense --dataset data/super_resolution_2000
 
 - Blank fields: the sky of the run's dataset and its noise, nothing else. An image is searched for pixels that stand out
   of the sky by more of the run's own σ than noise in all pixels of all images allows at a 5 σ false-alarm probability;
@@ -26,7 +27,7 @@ from torch import Tensor
 
 from deeplense.core.console import table
 from deeplense.core.files import atomic
-from deeplense.data.dataset import open_dataset
+from deeplense.data.dataset import Dataset, open_dataset
 from deeplense.data.loader import Batch, PairLoader
 from deeplense.inverse.lens_fitter import LensFitter
 from deeplense.metrics.intervals import Interval, mean_interval, wilson
@@ -48,9 +49,11 @@ def main() -> None:
     parser.add_argument("run")
     parser.add_argument("--images", type=int, default=200, help="scenes whose Einstein radius is fitted")
     parser.add_argument("--blank", type=int, default=1000, help="blank fields")
+    parser.add_argument("--dataset", help="pairs; by default those that the run was trained on")
     given = parser.parse_args()
     model = TrainedModel.load(locate_run(given.run), "cpu")
-    found = blank_fields(model, given.blank) | einstein_radius(model, given.images)
+    dataset = open_dataset(given.dataset or model.config["dataset"]["path"])
+    found = blank_fields(model, dataset, given.blank) | einstein_radius(model, dataset, given.images)
     rows = [
         (name, f"{mark.value:.5g}", f"{mark.low:.5g} – {mark.high:.5g}", str(mark.n)) for name, mark in found.items()
     ]
@@ -58,9 +61,8 @@ def main() -> None:
     record(model.run.id, found)
 
 
-def blank_fields(model: TrainedModel, n: int) -> dict[str, Interval]:
+def blank_fields(model: TrainedModel, dataset: Dataset, n: int) -> dict[str, Interval]:
     """Return false sources per field, the largest excess [σ], and coverage, on fields with nothing but sky."""
-    dataset = open_dataset(model.config["dataset"]["path"])
     pairs = PairLoader(dataset, dataset.indices("validation")).sample_batch(256)
     assert pairs.truth is not None and pairs.fine is not None
     cut = torch.quantile(pairs.truth.flatten(1), FAINTEST, dim=1)[:, None, None, None]
@@ -90,9 +92,8 @@ def blank_fields(model: TrainedModel, n: int) -> dict[str, Interval]:
     }
 
 
-def einstein_radius(model: TrainedModel, n: int) -> dict[str, Interval]:
+def einstein_radius(model: TrainedModel, dataset: Any, n: int) -> dict[str, Interval]:
     """Return the relative error of the Einstein radius fitted to observed and to super-resolved images."""
-    dataset: Any = open_dataset(model.config["dataset"]["path"])
     recipe = Recipe.from_mapping(dataset.manifest["recipe"])
     theta = recipe.lens.theta_E
     assert isinstance(theta, float)
