@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import dataclasses
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -29,17 +28,15 @@ from deeplense.core.console import table
 from deeplense.core.files import atomic
 from deeplense.data.dataset import Dataset, open_dataset
 from deeplense.data.loader import Batch, PairLoader
-from deeplense.inverse.lens_fitter import LensFitter
 from deeplense.metrics.intervals import Interval, mean_interval, wilson
-from deeplense.recipes.draw import draw_images
-from deeplense.recipes.recipe import Recipe, Sample
+from deeplense.recipes.recipe import Recipe
+from deeplense.simulation.einstein_radius import einstein_radius_errors
 from deeplense.training.trained import TrainedModel, locate_run
 
 RESULTS = Path(__file__).parents[1] / "benchmarks" / "results" / "super_resolution_checks.csv"
 FAINTEST = 0.05  # of an image's pixels: the sky
 CHANCE = 1 - NormalDist().cdf(5.0)  # of one false source in the whole search
-SPREAD = 0.05  # of θ_E, relative
-SEED = 20_261  # of the scenes: no dataset has it
+SEED = 20_261  # of the noise of blank fields
 AT_ONCE = 50
 
 
@@ -95,21 +92,7 @@ def blank_fields(model: TrainedModel, dataset: Dataset, n: int) -> dict[str, Int
 def einstein_radius(model: TrainedModel, dataset: Any, n: int) -> dict[str, Interval]:
     """Return the relative error of the Einstein radius fitted to observed and to super-resolved images."""
     recipe = Recipe.from_mapping(dataset.manifest["recipe"])
-    theta = recipe.lens.theta_E
-    assert isinstance(theta, float)
-    varied = recipe.as_dict() | {"classes": {"smooth": {"kind": "none"}}}
-    varied["lens"] = varied["lens"] | {"theta_E": {"normal": [theta, SPREAD * theta]}}
-    drawn = Recipe.from_mapping(varied)
-    samples = [Sample("check", "smooth", k) for k in range(n)]
-    images = draw_images(drawn, SEED, samples)
-    bare = dataclasses.replace(drawn, pair=None)
-    fitter = LensFitter(drawn.image_shape, bare.as_dict())
-    place = fitter.lens.names.index("lens_theta_E")
-    estimate = torch.cat([answer(model, low)[0] for low in torch.split(images["low"], AT_ONCE)])
-    kinds = {"noise_free": images["truth"], "observed": images["image"], "super_resolved": estimate}
-    fitted = {name: fitter.fit(kind).theta[:, place].numpy() for name, kind in kinds.items()}
-    # what is fitted to the noise-free image is the truth of this code: starts and damping are the same for all
-    error = {name: fitted[name] / fitted["noise_free"] - 1 for name in ("observed", "super_resolved")}
+    error = einstein_radius_errors(recipe, n, lambda low: answer(model, low)[0])
     return {f"theta_E_error_{name}": mean_interval(values) for name, values in error.items()} | {
         f"theta_E_scatter_{name}": mean_interval(np.abs(values)) for name, values in error.items()
     }

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     Judged = TrainedModel | Committee
 
 MOST = 2000  # images of a class whose substructure, or whose arcs, are measured
+N_SCENES = 32  # lenses whose Einstein radius is fitted after super-resolution
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
     folder = RunFolder(home if judged else home / f"{dataset.path.name}-{options.split}")
     calibration = _calibration(model, images, options.batch_size) if judged else _known_calibration(home, run)
     marks = model.task.marks_with_intervals(answers, images.targets.numpy(), calibration.get("temperature"))
-    marks |= _after_isotonic(model, answers, images, calibration)
+    marks |= _after_isotonic(model, answers, images, calibration) | _einstein_radius(model, dataset)
     if isinstance(model, Committee):
         model.write_record(run)
     elif home != run.path:
@@ -209,6 +210,27 @@ def _after_isotonic(
         return {}
     p = Isotonic.from_mapping(calibration["isotonic"])(answers[:, place])
     return {"ece_isotonic": ece_mark(np.stack([1 - p, p], 1), (images.targets.numpy() == place).astype(np.int64))}
+
+
+def _einstein_radius(model: Judged, dataset: Dataset) -> dict[str, Interval]:
+    """Return by how much the Einstein radius of simulated lenses is off after super-resolution."""
+    import torch
+
+    from deeplense.data.loader import Batch
+    from deeplense.metrics.intervals import mean_interval
+    from deeplense.simulation.einstein_radius import einstein_radius_errors
+    from deeplense.simulation.truth import Truth
+
+    truth = Truth.of(dataset) if model.task.pairs else None
+    if truth is None or truth.recipe.pair is None:
+        return {}
+
+    def answer(low: torch.Tensor) -> torch.Tensor:
+        n = len(low)
+        return model.pictures(Batch(low, torch.full((n,), -1), torch.arange(n)))["estimate"]
+
+    errors = einstein_radius_errors(truth.recipe, N_SCENES, answer)
+    return {"theta_E_error": mean_interval(errors["super_resolved"])} if errors else {}
 
 
 def _write_selection(folder: RunFolder, model: Judged, answers: np.ndarray, images: Loader) -> None:

@@ -60,7 +60,7 @@ def test_one_run(resolved):
 def test_real_pairs_have_dashes_and_no_truth(resolved):
     outline = Outline(report(runs=[str(resolved(estimator="fidelity", real=True))]).read_text())
     row = outline.text.split("srcnn, 40 images")[1].split("12,345")[0]
-    assert row.count("–") == 7  # floor, gap, two marks against the truth, flux, centroid, χ²
+    assert row.count("–") == 8  # floor, gap, two marks against the truth, flux, centroid, θ_E, χ²
     assert "estimate − observed" in outline.text and "estimate − truth" not in outline.text
 
 

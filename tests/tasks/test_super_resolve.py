@@ -188,7 +188,8 @@ def test_the_verbs(trained: Callable[..., RunFolder], pairs: Path) -> None:
     assert settings["degradation"] == Degradation(2).as_dict() and settings["degradation_is_known"]
     assert settings["data_range"] == 1 and 0 < settings["noise"]["per_value"] < 1e-2
     found = evaluate(run_id=str(run.path), device="cpu")
-    assert set(found) == set(COLUMNS)
+    assert set(found) == {*COLUMNS, "theta_E_error"}
+    assert abs(found["theta_E_error"].value) < 0.2, "of a network that has learnt for one epoch"
     table = pq.read_table(run.predictions)
     assert table.column_names == ["id", "label", "split", *COLUMNS] and table.num_rows == 8
     shown = load_file(run.path / "panels.safetensors")

@@ -25,8 +25,8 @@ from deeplense.upscalers.upscaler import UPSCALERS
 HEADS = {  # of the table: what is above → mark → what is above it alone
     "PSNR [dB]": {"psnr": "observed", "floor": "noise floor", "gap": "below it", "psnr_truth": "truth"},
     "SSIM": {"ssim": "observed", "ssim_truth": "truth"},
-    "": {"flux_error": "flux error [%]", "centroid_offset": "centroid [pixels]", "chi2": "χ² per pixel"},
-    " ": {"checkerboard": "grid power"},
+    "": {"flux_error": "flux error [%]", "centroid_offset": "centroid [pixels]", "theta_E_error": "θ_E error [%]"},
+    " ": {"chi2": "χ² per pixel", "checkerboard": "grid power"},
     "coverage [%]": {"coverage_68": "± σ", "coverage_95": "± 2 σ"},
 }
 NAMES = {
@@ -38,11 +38,12 @@ NAMES = {
     "ssim_truth": "SSIM, truth",
     "flux_error": "flux error [%]",
     "centroid_offset": "centroid [pixels]",
+    "theta_E_error": "θ_E error [%]",
     "chi2": "χ² per coarse pixel",
     "coverage_68": "within ± σ [%]",
     "checkerboard": "power at the coarse grid, relative to what was asked for",
 }
-PERCENT = ("flux_error", "coverage_68", "coverage_95")
+PERCENT = ("flux_error", "theta_E_error", "coverage_68", "coverage_95")
 NOMINAL = {"coverage_68": 100 * nominal_coverage(1), "coverage_95": 100 * nominal_coverage(2)}
 ASKED = {
     "truth": "the image without noise",
@@ -54,8 +55,8 @@ TITLES = {
 }
 # By which marks an estimator is judged. χ² and the floor are none: to be nearest to 1 is no merit among many near it.
 MERITS = {
-    "truth": ("psnr_truth", "ssim_truth", "flux_error", "centroid_offset", *NOMINAL),
-    "fidelity": ("psnr", "gap", "ssim", "flux_error", "centroid_offset", *NOMINAL),
+    "truth": ("psnr_truth", "ssim_truth", "flux_error", "centroid_offset", "theta_E_error", *NOMINAL),
+    "fidelity": ("psnr", "gap", "ssim", "flux_error", "centroid_offset", "theta_E_error", *NOMINAL),
 }
 HOW = {"bicubic": "bicubic resizing", "area": "means of blocks", "gaussian": "a Gaussian blur and means of blocks"}
 RESIDUALS = anomaly_figures.MapColours(-4.0, 4.0)  # σ

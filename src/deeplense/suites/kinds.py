@@ -208,6 +208,7 @@ class Pairs(Kind):
         "ssim_truth": Column("SSIM, truth"),
         "flux_error": Column("flux error [%]", "nearest", percent=True),
         "centroid_offset": Column("centroid [pixels]", "smallest"),
+        "theta_E_error": Column("θ_E error [%]", "nearest", percent=True),
         "chi2": Column("χ² per pixel", "none"),  # near 1 is right, but not the better the nearer
         "coverage_68": Column("within ± σ [%]", "nearest", 0.6827, percent=True),
         "coverage_95": Column("within ± 2 σ [%]", "nearest", 0.9545, percent=True),
