@@ -8,6 +8,8 @@
   σ itself is checked by its coverage.
 - Einstein radius: scenes of the dataset's recipe whose θ_E varies by 5 %, without substructure; the smooth lens is
   fitted to the fine images as observed and to the super-resolved ones, with the same code.
+- The observed image from an estimate of the truth: what the coarse image says beyond that estimate is noise, and of
+  independent noise the pseudo-inverse of the degradation is the best guess. How far below the floor is that?
 
 Rows go to benchmarks/results/super_resolution_checks.csv.
 """
@@ -28,7 +30,9 @@ from deeplense.core.console import table
 from deeplense.core.files import atomic
 from deeplense.data.dataset import Dataset, open_dataset
 from deeplense.data.loader import Batch, PairLoader
+from deeplense.metrics.image import mse
 from deeplense.metrics.intervals import Interval, mean_interval, wilson
+from deeplense.metrics.resolution import noise_floor
 from deeplense.recipes.recipe import Recipe
 from deeplense.simulation.einstein_radius import einstein_radius_errors
 from deeplense.training.trained import TrainedModel, locate_run
@@ -51,6 +55,8 @@ def main() -> None:
     model = TrainedModel.load(locate_run(given.run), "cpu")
     dataset = open_dataset(given.dataset or model.config["dataset"]["path"])
     found = blank_fields(model, dataset, given.blank) | einstein_radius(model, dataset, given.images)
+    if model.task.primary_metric == "psnr_truth":
+        found |= with_the_noise_that_is_known(model, dataset)
     rows = [
         (name, f"{mark.value:.5g}", f"{mark.low:.5g} – {mark.high:.5g}", str(mark.n)) for name, mark in found.items()
     ]
@@ -96,6 +102,30 @@ def einstein_radius(model: TrainedModel, dataset: Any, n: int) -> dict[str, Inte
     return {f"theta_E_error_{name}": mean_interval(values) for name, values in error.items()} | {
         f"theta_E_scatter_{name}": mean_interval(np.abs(values)) for name, values in error.items()
     }
+
+
+@torch.inference_mode()
+def with_the_noise_that_is_known(model: TrainedModel, dataset: Dataset) -> dict[str, Interval]:
+    """Return how near to the observed test images an estimate of the truth comes, once known noise is added to it."""
+    task: Any = model.task
+    along = task.degradation.along(dataset.array_shapes["low"][1]).double()
+    back = torch.linalg.pinv(along)
+    errors, floors, hidden = [], [], []
+    for pairs in PairLoader(dataset, dataset.indices("test")).in_order(AT_ONCE):
+        assert pairs.fine is not None and pairs.truth is not None
+        estimate = answer(model, pairs.image)[0].double()
+        observed = estimate + back @ (pairs.image - along @ estimate @ along.T) @ back.T
+        errors.append(mse(observed, pairs.fine.double()))
+        floors.append(noise_floor((pairs.fine - pairs.truth).square(), along.float(), along.float()).double())
+        wrong = estimate - pairs.truth
+        hidden.append((wrong - back @ (along @ wrong @ along.T) @ back.T).square().mean((1, 2, 3)))
+    error, floor, unseen = (torch.cat(parts) for parts in (errors, floors, hidden))
+    found = {
+        "psnr_with_known_noise": -10 * error.log10(),  # images are scaled to [0, 1]
+        "gap_with_known_noise": 10 * (error / floor).log10(),
+        "gap_of_truth_that_is_not_seen": 10 * (1 + unseen / floor).log10(),
+    }
+    return {name: mean_interval(values.numpy()) for name, values in found.items()}
 
 
 def answer(model: TrainedModel, low: Tensor) -> tuple[Tensor, Tensor]:
