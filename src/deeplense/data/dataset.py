@@ -115,8 +115,9 @@ class Dataset(ABC):
 
     def splits(self) -> list[str]:
         """Return the split of every row; rows of a layout without (all) splits get theirs by a hash of their id."""
-        columns: list[list[Any]] = [self.catalogue[name].to_pylist() for name in ("id", "label", "split")]
-        return assign_splits(*columns, self.groups)
+        ids: list[Any] = self.catalogue["id"].to_pylist()
+        labels, given = (self.catalogue[name].to_pylist() for name in ("label", "split"))
+        return assign_splits(ids, labels, given, self.groups)
 
     def splits_of(self, fold: Fold | None) -> list[str] | list[str | None]:
         """Return the split of every row in one fold of a cross-validation; without a fold, `splits`."""

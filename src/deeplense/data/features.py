@@ -116,7 +116,8 @@ def weights_of(dataset: Dataset, rows: Int64[np.ndarray, " M"]) -> Float32[np.nd
             "numbers from 0 up, some of them above it",
             "correct the column, or leave out --balance catalogue",
         )
-    return weights / weights.mean()
+    relative: Float32[np.ndarray, " M"] = weights / weights.mean()
+    return relative
 
 
 def _some(names: Sequence[str], most: int = 8) -> str:
