@@ -61,24 +61,30 @@ def _ceiling(rows: list[dict[str, str]]) -> list[str]:
 
 def _section(rows: list[dict[str, str]]) -> list[str]:
     suite, size = load_suite(rows[0]["suite"])[0], rows[0]["size"]
-    mark = list(rows[0])[list(rows[0]).index("reason") + 1]  # the one that orders the table
     done = [row for row in rows if row["state"] == "done"]
     datasets = list(dict.fromkeys(row["dataset"] for row in done))
-    cells = {(row["dataset"], row["method"]): row for row in done}
-    methods = sorted({row["method"] for row in done}, key=lambda name: _order(name, datasets, cells, mark))
-    titles = ["method", "parameters", *datasets]
     lines = [f"## {suite.name}, size `{size}`", "", f"{suite.description} {suite.sizes[size].about}", ""]
-    lines += [f"`{mark}`:", "", "| " + " | ".join(titles) + " |", "| " + " | ".join(["---"] * len(titles)) + " |"]
+    marks = list(suite.kind_of(datasets[0]).terminal)
+    for mark in marks:
+        lines += [f"`{mark}`:", "", *_table(done, datasets, mark, marks[0]), ""]
+    for dataset in datasets:
+        row = next(row for row in done if row["dataset"] == dataset)
+        lines.append(f"- `{dataset}`: {suite.datasets[dataset].about} " + _budget(row))
+    return [*lines, ""]
+
+
+def _table(done: list[dict[str, str]], datasets: list[str], mark: str, by: str) -> list[str]:
+    """Return a table of one mark; the methods stand in the order of another, the best first."""
+    cells = {(row["dataset"], row["method"]): row for row in done}
+    methods = sorted({row["method"] for row in done}, key=lambda name: _order(name, datasets, cells, by))
+    titles = ["method", "parameters", *datasets]
+    lines = ["| " + " | ".join(titles) + " |", "| " + " | ".join(["---"] * len(titles)) + " |"]
     for method in methods:
         known = [cells.get((dataset, method)) for dataset in datasets]
         sizes = {row["parameters"] for row in known if row and row["parameters"]}
         numbers = f"{max(map(int, sizes)):,}" if sizes else "–"
         lines.append("| " + " | ".join([method, numbers, *(_cell(row, mark) for row in known)]) + " |")
-    lines.append("")
-    for dataset in datasets:
-        row = next(row for row in done if row["dataset"] == dataset)
-        lines.append(f"- `{dataset}`: {suite.datasets[dataset].about} " + _budget(row))
-    return [*lines, ""]
+    return lines
 
 
 def _order(method: str, datasets: list[str], cells: dict[tuple[str, str], dict[str, str]], mark: str) -> float:
@@ -87,7 +93,7 @@ def _order(method: str, datasets: list[str], cells: dict[tuple[str, str], dict[s
 
 
 def _cell(row: dict[str, str] | None, mark: str) -> str:
-    if row is None:
+    if row is None or not row[mark]:
         return "–"
     ends = (f"{mark}_low", f"{mark}_high") if f"{mark}_low" in row else ("low", "high")
     value, low, high = (float(row[name]) for name in (mark, *ends))
