@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,8 +52,8 @@ def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="session")
-def whole(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+def whole(tiny: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     """Return the checksums of `tiny`, made by one process that nothing interrupted."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(shards, "ROWS_PER_SHARD", 8)
-        yield digests(simulate(recipe=tiny, out=tmp_path_factory.mktemp("whole") / "set"))
+        return digests(simulate(recipe=tiny, out=tmp_path_factory.mktemp("whole") / "set"))
