@@ -68,8 +68,8 @@ def _section(rows: list[dict[str, str]]) -> list[str]:
     for mark in marks:
         lines += [f"`{mark}`:", "", *_table(done, datasets, mark, marks[0]), ""]
     for dataset in datasets:
-        row = next(row for row in done if row["dataset"] == dataset)
-        lines.append(f"- `{dataset}`: {suite.datasets[dataset].about} " + _budget(row))
+        some = [row for row in done if row["dataset"] == dataset]
+        lines.append(f"- `{dataset}`: {suite.datasets[dataset].about} {_budget(some)}")
     return [*lines, ""]
 
 
@@ -101,9 +101,13 @@ def _cell(row: dict[str, str] | None, mark: str) -> str:
     return f"{value:.{places}f} ({low:.{places}f}–{high:.{places}f})"
 
 
-def _budget(row: dict[str, str]) -> str:
-    trained, tested = (f"{int(row[name]):,}" for name in ("n_train", "n_test"))
-    return f"{trained} training images, {row['epochs']} epochs; judged on {tested}."
+def _budget(rows: list[dict[str, str]]) -> str:
+    """Return how much the methods on a dataset were given: of images what the least and the most of them saw."""
+    seen = sorted({int(row["n_train"]) for row in rows})
+    trained = " to ".join(f"{n:,}" for n in dict.fromkeys((seen[0], seen[-1])))
+    epochs, seeds = (max(int(row[name]) for row in rows) for name in ("epochs", "seeds"))
+    several = f", {seeds} seeds" if seeds > 1 else ""
+    return f"{trained} training images, {epochs} epochs{several}; judged on {int(rows[0]['n_test']):,}."
 
 
 def main(folders: list[str]) -> None:
