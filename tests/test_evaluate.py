@@ -185,7 +185,7 @@ def test_what_is_returned_is_what_is_written(run: RunFolder) -> None:
 
 def test_every_option_has_a_test_here() -> None:
     fields = {field.name for field in dataclasses.fields(EvaluateOptions)}
-    elsewhere = {"committee"}  # tests/training/test_candidates.py
+    elsewhere = {"committee", "bands"}  # tests/training/test_candidates.py, tests/test_bands.py
     assert fields == {"run_id", "dataset", "split", "batch_size", "device", "workers"} | elsewhere
 
 

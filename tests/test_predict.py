@@ -163,6 +163,7 @@ def test_every_option_has_a_test_here() -> None:
     elsewhere |= {"flux_convention", "rescale", "figures"}  # below
     elsewhere |= {"images", "committee", "prevalence", "own_stretch"}  # tests/training/test_candidates.py
     elsewhere |= {"known_lenses", "match_radius", "mosaic", "top", "shard"}
+    elsewhere |= {"bands"}  # tests/test_bands.py
     assert fields == {"run_id", "files", "out", "batch_size", "device"} | elsewhere
 
 

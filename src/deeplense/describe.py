@@ -88,6 +88,7 @@ def info(dataset: str) -> dict[str, Any]:
         "layout": opened.layout,
         "images": len(opened),
         "image_shape": list(opened.image_shape),
+        "bands": list(opened.bands),
         "labels": list(opened.labels),
         "pixels": {"min": float(pixels.min()), "median": float(np.median(pixels)), "max": float(pixels.max())},
         "pixels_sampled_from": len(pixels),
@@ -281,6 +282,8 @@ def _print_info(facts: dict[str, Any], names: Sequence[str]) -> None:
         ("images", "channels × height × width", "min", "median", "max"),
         [(f"{facts['images']:,}", shape, *(f"{pixels[key]:.4g}" for key in ("min", "median", "max")))],
     )
+    if facts["bands"]:
+        note("bands: " + ", ".join(f"{number} {name}" for number, name in enumerate(facts["bands"], 1)))
     for problem in facts["problems"]:
         note(f"note: {problem}")
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from deeplense.core.config import Bounds, Config, Count
 from deeplense.core.console import note, table
-from deeplense.core.errors import InvalidDataset
+from deeplense.core.errors import InvalidDataset, InvalidOption
 from deeplense.core.files import atomic, write_json
 from deeplense.core.run_folder import RUNS, SHIPPED, SHIPPED_SUFFIX, RunFolder
 
@@ -44,6 +44,9 @@ class EvaluateOptions(Config):
         Images at a time.
     committee
         Further runs: what is judged is the mean of all their logits, each calibrated by itself.
+    bands
+        Of another dataset: its bands that the run takes, in the order of training, by name or by number from 1; by
+        default those of training.
     device
         Where to compute; best takes CUDA, then MPS, then the CPU.
     workers
@@ -56,6 +59,7 @@ class EvaluateOptions(Config):
     split: Literal["train", "validation", "test"] = "test"
     batch_size: Count = 256
     committee: tuple[str, ...] = ()
+    bands: tuple[str, ...] = ()
     device: Literal["best", "cuda", "mps", "cpu"] = "best"
     workers: Annotated[int, Bounds(0, 256)] = 0
 
@@ -89,6 +93,10 @@ def evaluate(options: EvaluateOptions | None = None, /, **fields: Any) -> dict[s
 
     run, model = _asked(options)
     dataset, is_own = _dataset(options.dataset, model.config["dataset"])
+    if is_own and options.bands:
+        raise InvalidOption(
+            "--bands with the run's own dataset, whose bands it has learnt from", "another dataset", "leave it out"
+        )
     drawn = isinstance(dataset, RecipeDataset)
     workers = 0 if drawn else options.workers  # what is drawn comes from this process
     # a fold is of names: also in a copy of the dataset it holds what the run has not learnt from
@@ -139,7 +147,8 @@ def _asked(options: EvaluateOptions) -> tuple[RunFolder, Judged]:
     from deeplense.training.trained import TrainedModel, locate_run
 
     named = [locate_run(name) for name in (options.run_id, *options.committee)]
-    models = [TrainedModel.load(run, options.device) for one in named for run in members_of(one)]
+    runs = [run for one in named for run in members_of(one)]
+    models = [TrainedModel.load(run, options.device).with_bands(options.bands) for run in runs]
     for model in models:
         if model.run.resume_state.is_file():
             note(f"{model.run.path} has not come to its end: judged is its best epoch so far")

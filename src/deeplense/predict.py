@@ -26,7 +26,7 @@ MEANT_FOR = {  # options that mean something to some kinds of input only
     "maps": ("images",),
     **dict.fromkeys(("flux_convention", "rescale", "figures"), ("images to super-resolve",)),
     **dict.fromkeys(("images", "committee", "prevalence", "own_stretch"), ("a catalogue",)),
-    "shard": ("images", "a catalogue"),
+    **dict.fromkeys(("shard", "bands"), ("images", "a catalogue")),
     **dict.fromkeys(("known_lenses", "match_radius", "mosaic", "top"), ("a catalogue",)),
 }
 
@@ -72,6 +72,9 @@ class PredictOptions(Config):
     own_stretch
         Of a catalogue: fit the stretch of pixel values to these stamps, which are of another unit or noise than those
         of training. Nothing is unlike then.
+    bands
+        The bands of these images that the run takes, in the order of training, by name or by number from 1; by default
+        those of training, as they lie.
     known_lenses
         Of a catalogue: lenses that are known, a table with positions, or lenscat (the package of that name).
     match_radius
@@ -101,6 +104,7 @@ class PredictOptions(Config):
     committee: tuple[str, ...] = ()
     prevalence: Annotated[float | None, Bounds(1e-9, 1 - 1e-9)] = None
     own_stretch: bool = False
+    bands: tuple[str, ...] = ()
     known_lenses: str | None = None
     match_radius: Positive = 1.0
     mosaic: Path | None = None
@@ -227,7 +231,7 @@ def _answer(options: PredictOptions, run: RunFolder) -> Path:
         raise InvalidOption(f"part {number} of {of} has no image", "one at least", "divide them into fewer parts")
     if options.maps is not None:
         _check_names(files)
-    model = TrainedModel.load(run, options.device)
+    model = TrainedModel.load(run, options.device).with_bands(options.bands)
     if model.needs_features:
         raise InvalidOption(
             f"images alone with the run {run.id}, which also reads {', '.join(model.feature_names)}",
@@ -265,7 +269,7 @@ def _find(options: PredictOptions, run: RunFolder) -> Path:
     runs = [member for one in named for member in members_of(one)]
     judged = read_calibration(run) if len(runs) > len(named) == 1 else {}  # of a committee
     joint = judged if "isotonic" in judged else None
-    finders = [Finder.of(TrainedModel.load(one, options.device)) for one in runs]
+    finders = [Finder.of(TrainedModel.load(one, options.device).with_bands(options.bands)) for one in runs]
     survey = Stamps(options.files[0], images=options.images, part=options.part)
     for sentence in survey.problems:
         note(sentence)

@@ -214,7 +214,6 @@ def _group(
     """Return attributions of chosen test images for the classes that were predicted, and what is known of them."""
     import torch
 
-    from deeplense.data.loader import Loader
     from deeplense.models.attribution import attribute
     from deeplense.models.network import Network
     from deeplense.pages.explained import CONVERGENCE, SIGNAL, Group
@@ -224,7 +223,7 @@ def _group(
         raise InvalidOption(
             f"{run.folder.id} is no backbone with a head", "a classifier to be explained", "leave out --attribution"
         )
-    images, classes = Loader(dataset, rows[chosen], model.labels, model.crop).in_memory(), torch.from_numpy(predicted)
+    images, classes = model.loader(dataset, rows[chosen]).in_memory(), torch.from_numpy(predicted)
     pieces = [slice(first, first + AT_ONCE) for first in range(0, len(chosen), AT_ONCE)]
     parts = [attribute(model.network, model.normalisation(images[some]), classes[some]) for some in pieces]
     attributions = {name: torch.cat([part[name] for part in parts])[:, 0].numpy() for name in parts[0]}

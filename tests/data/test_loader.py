@@ -34,7 +34,8 @@ def assert_same(first: list[Batch], second: list[Batch]) -> None:
 def test_memory_disk_and_workers_give_the_same_batches(dataset: Dataset, crop: int | None, workers: int) -> None:
     rows = dataset.indices("train")
     in_memory = Loader(dataset, rows, crop=crop)
-    from_disk = Loader(dataset, rows, crop=crop, workers=workers, memory=0)
+    from_disk = Loader(dataset, rows, crop=crop, workers=workers)
+    from_disk.memory = 0
     read_by_workers = Loader(dataset, rows, crop=crop, workers=workers)
     assert (in_memory.fits, from_disk.fits, read_by_workers.fits) == (True, False, True)
     expected = list(in_memory.batches(POSITIONS))
@@ -53,15 +54,17 @@ def test_a_batch_holds_the_images_targets_and_places_that_were_asked_for(dataset
 
 def test_the_limit_on_memory_counts_what_is_kept(dataset: Dataset) -> None:
     rows, kept = dataset.indices("train"), 72 * 4 * 20 * 20
-    assert Loader(dataset, rows, crop=20, memory=kept).fits
-    assert not Loader(dataset, rows, crop=20, memory=kept - 1).fits
-    assert not Loader(dataset, rows, memory=kept).fits
+    for crop, memory, fits in ((20, kept, True), (20, kept - 1, False), (None, kept, False)):
+        loader = Loader(dataset, rows, crop=crop)
+        loader.memory = memory
+        assert loader.fits == fits
 
 
 @pytest.mark.parametrize("n_processes", [1, 2, 3, 7])
 @pytest.mark.parametrize("memory", [None, 0])
 def test_the_shares_of_several_processes_make_the_whole(dataset: Dataset, n_processes: int, memory: int | None) -> None:
-    loader = Loader(dataset, dataset.indices("validation"), memory=memory)
+    loader = Loader(dataset, dataset.indices("validation"))
+    loader.memory = memory
     shares = [list(loader.in_order(5, (i, n_processes))) for i in range(n_processes)]
     places = [batch.index for share in shares for batch in share]
     assert sorted(torch.cat(places).tolist()) == list(range(24)), "an image is missing or comes twice"
@@ -109,8 +112,9 @@ def test_targets_follow_the_labels_that_are_asked_for(dataset: Dataset) -> None:
 def test_a_sample_is_spread_over_all_rows(dataset: Dataset, n: int, places: list[int]) -> None:
     rows = dataset.indices("train")
     for memory in (None, 0):
-        sample = Loader(dataset, rows, memory=memory).sample(n)
-        assert np.array_equal(sample.numpy(), dataset.images(rows[places]))
+        loader = Loader(dataset, rows)
+        loader.memory = memory
+        assert np.array_equal(loader.sample(n).numpy(), dataset.images(rows[places]))
 
 
 def test_images_are_read_once(dataset: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,5 +128,7 @@ def test_an_error_in_a_worker_reaches_the_user(small_set: Path, tmp_path: Path) 
     dataset = open_dataset(small_set)
     dataset.path = tmp_path  # as if the shards were gone
     for workers in (0, 1):
+        loader = Loader(dataset, [0], workers=workers)
+        loader.memory = 0
         with pytest.raises(MissingFile, match="shard-00000"):
-            list(Loader(dataset, [0], workers=workers, memory=0).in_order(1))
+            list(loader.in_order(1))

@@ -80,7 +80,9 @@ def test_pairs_are_batched_from_memory_and_from_disk_alike(simulated: Dataset, w
     rows = simulated.indices("train")
     where = [np.array([5, 0]), np.array([3])]
     memory = list(PairLoader(simulated, rows).batches(where))
-    disk = list(PairLoader(simulated, rows, workers=workers, memory=0).batches(where))
+    from_disk = PairLoader(simulated, rows, workers=workers)
+    from_disk.memory = 0
+    disk = list(from_disk.batches(where))
     for one, other in zip(memory, disk, strict=True):
         for name in ("image", "fine", "truth", "target", "index"):
             assert torch.equal(getattr(one, name), getattr(other, name)), name

@@ -75,15 +75,17 @@ def test_film_begins_with_the_image_alone(features: torch.Tensor, targets: torch
     assert torch.equal(fusion(pooled, features), pooled)
 
 
+@pytest.mark.parametrize("weighted", [False, True])
 def test_trees_answer_as_scikit_learn_does_and_survive_the_weights_file(
-    features: torch.Tensor, targets: torch.Tensor
+    features: torch.Tensor, targets: torch.Tensor, weighted: bool
 ) -> None:
     from sklearn.ensemble import HistGradientBoostingClassifier
 
     from deeplense.models import boosted_trees
 
     fusion = BoostedTrees(0, 3)
-    fusion.fit(features, targets, 3)
+    weights = torch.linspace(0.1, 3, len(targets)) if weighted else None
+    fusion.fit(features, targets, 3, weights)
     oracle = HistGradientBoostingClassifier(
         learning_rate=boosted_trees.LEARNING_RATE,
         max_iter=boosted_trees.TREES,
@@ -91,7 +93,7 @@ def test_trees_answer_as_scikit_learn_does_and_survive_the_weights_file(
         min_samples_leaf=boosted_trees.FEWEST,
         early_stopping=True,
         random_state=3,
-    ).fit(features.numpy(), targets.numpy())
+    ).fit(features.numpy(), targets.numpy(), None if weights is None else weights.numpy())
     again = BoostedTrees(0, 3)
     again.load_state_dict(fusion.state_dict())
     new = features.flip(0) * 1.01

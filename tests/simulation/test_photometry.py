@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from deeplense.recipes.recipe import load_recipe
-from deeplense.simulation.photometry import LANES, TOGETHER, Photometer, band_names
+from deeplense.simulation.photometry import LANES, TOGETHER, Photometer
 
 ONE = Photometer(("r",), 0.1, (25.0,), (0.01,), 101)
 TWO = Photometer(("g", "r"), 0.2, (24.0, 25.0), (0.01, 0.02), 61)
@@ -82,9 +82,3 @@ def test_the_camera_is_that_of_the_recipe() -> None:
     camera = Photometer.of(recipe)
     assert camera.bands == ("u", "g", "r", "i") and camera.side == 101 and camera.pixel_scale == 0.2
     assert camera.zero_points == pytest.approx([one.zero_point for one in recipe.instruments()])
-
-
-def test_bands_have_names_that_differ() -> None:
-    assert band_names(("euclid_vis",)) == ("vis",)
-    assert band_names(("kids_r", "rubin_r")) == ("kids_r", "rubin_r")
-    assert band_names(("a/my.toml", "b/my.toml")) == ("1", "2")

@@ -24,6 +24,7 @@ from deeplense.train import train
 from deeplense.training.trained import TrainedModel
 
 SIDE = 16
+BALANCED = ("weights", "sampling", "catalogue")
 PER_SPLIT = {"train": 60, "validation": 20, "test": 20}
 
 
@@ -63,6 +64,7 @@ def runs(stamps: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Ru
         "weights": {"balance": "weights"},
         "sampling": {"balance": "sampling"},
         "catalogue": {"balance": "catalogue"},
+        **{f"trees_{kind}": {"model_name": "catalogue_trees", "balance": kind} for kind in BALANCED},
     }
     return {name: found(stamps, folder / name, **options) for name, options in choices.items()}
 
@@ -88,6 +90,22 @@ def test_shares_and_weights_of_the_classes(runs: dict[str, RunFolder]) -> None:
     assert np.allclose(options["weights"]["class_weights"], [2 / 3, 2])
     assert options["catalogue"]["class_weights"] == [1, 1]
     assert np.allclose(options["catalogue"]["shares"], [0.6, 0.4]), "a lens counts twice"
+
+
+def test_trees_count_as_they_are_told(runs: dict[str, RunFolder], stamps: Path) -> None:
+    dataset = open_dataset(stamps)
+    rows = dataset.indices("train")
+    is_lens = dataset.targets()[rows] == 1
+    worth = {"none": 1, "catalogue": 2, "weights": 3, "sampling": 3}  # of a lens, for each other image
+    found_by = {}
+    for kind, lens in worth.items():
+        model = TrainedModel.load(runs["trees" if kind == "none" else f"trees_{kind}"], "cpu")
+        p = found_by[kind] = model.answers(model.loader(dataset, rows), 20)[:, 1]
+        weights = np.where(is_lens, lens, 1)
+        share = np.average(is_lens, weights=weights)
+        assert np.average(p, weights=weights) == pytest.approx(share, abs=0.06), "the loss wants it so"
+    assert found_by["none"].mean() < found_by["catalogue"].mean() < found_by["weights"].mean()
+    assert np.allclose(found_by["weights"], found_by["sampling"], atol=1e-2), "but for their scale, which is learnt"
 
 
 @pytest.mark.parametrize("name", ["trees", "mlp"])

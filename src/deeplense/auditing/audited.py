@@ -17,7 +17,7 @@ from deeplense.auditing.columns import Rows, predictive, shifted
 from deeplense.auditing.finding import Finding, ordered
 from deeplense.auditing.headers import header_keywords
 from deeplense.core.errors import InvalidDataset
-from deeplense.data.catalogue import Role, Roles, guess_roles, roles_in_file
+from deeplense.data.catalogue import Role, Roles, guess_roles, roles_in_file, texts
 from deeplense.data.dataset import Dataset, sort_labels
 from deeplense.data.readers.names import split_name
 from deeplense.data.splits import assign_splits
@@ -151,8 +151,7 @@ def _splits(table: pa.Table, roles: Roles, ids: list[str] | None, names: list[st
     given = [None] * table.num_rows if column is None else [split_name(str(one)) for one in table[column].to_pylist()]
     keys = ids if ids and len(set(ids)) == len(ids) else [str(row) for row in range(table.num_rows)]
     group = roles.first("group")
-    groups = None if group is None else [None if one is None else str(one) for one in table[group].to_pylist()]
-    return assign_splits(keys, names, given, groups)
+    return assign_splits(keys, names, given, None if group is None else texts(table[group]))
 
 
 def _rows(names: list[str | None], labels: tuple[str, ...], splits: list[str]) -> Rows:

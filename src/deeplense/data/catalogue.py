@@ -63,6 +63,11 @@ MOSTLY = 0.8
 """Share of different values from which on a column is an id; whoever uses it must cope with a few that are repeated."""
 
 
+def texts(column: pa.ChunkedArray[Any]) -> list[str | None]:
+    """Return the values of a column as texts."""
+    return [None if value is None else str(value) for value in column.to_pylist()]
+
+
 @dataclass(frozen=True)
 class ColumnRole(Config):
     """What a column is to a learner.

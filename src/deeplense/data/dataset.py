@@ -43,6 +43,8 @@ class Dataset(ABC):
         What a careful reader should know: skipped files, odd values, unequal classes. One sentence each.
     degradation
         Of pairs, how the coarse image was made of the fine one; None where there are none, or it is not known.
+    bands
+        Names of the bands, in their order; none where they are not known.
     groups
         What each image belongs to (a field, an exposure): no group lies in two splits that are drawn. None where all
         are alone.
@@ -50,6 +52,7 @@ class Dataset(ABC):
 
     layout: ClassVar[str]
     degradation: Degradation | None = None
+    bands: tuple[str, ...] = ()
     groups: list[str | None] | None = None
     path: Path
     labels: tuple[str, ...]

@@ -13,9 +13,10 @@ from torch import Tensor
 
 from deeplense.core.console import progress
 from deeplense.core.errors import DeepLenseError, InvalidDataset, InvalidOption
+from deeplense.data.bands import band_places
 from deeplense.data.dataset import IMAGE, LOW, TRUTH, Dataset
 from deeplense.data.features import feature_values
-from deeplense.data.transforms import centre_crop
+from deeplense.data.transforms import part_taken
 
 ROWS_PER_READ = 256
 MEMORY_FRACTION = 0.4
@@ -104,10 +105,10 @@ class Loader:
         Side of the central part to keep; None keeps all.
     workers
         Processes that read and decode.
-    memory
-        Bytes that the images may take to be kept in memory; by default 40 % of the machine's.
     features
         Columns of the catalogue that are read, too.
+    bands
+        Which bands, by name or by number from 1, in this order; by default all as they lie.
 
     Attributes
     ----------
@@ -119,11 +120,14 @@ class Loader:
         Whether an epoch has as many images of each class, drawn with replacement, not each image once.
     weights
         How much each image counts in the loss; None where all count alike.
+    memory
+        Bytes that the images may take to be kept in memory; by default 40 % of the machine's.
     """
 
     arrays: tuple[str, ...] = ("image",)
     balanced: bool = False
     weights: Float32[Tensor, " N"] | None = None
+    memory: int | None = None
 
     def __init__(
         self,
@@ -132,8 +136,8 @@ class Loader:
         labels: Sequence[str] | None = None,
         crop: int | None = None,
         workers: int = 0,
-        memory: int | None = None,
         features: Sequence[str] = (),
+        bands: Sequence[str] = (),
     ) -> None:
         self.dataset, self.rows, self.workers = dataset, np.asarray(rows, dtype=np.int64), workers
         self.targets = torch.from_numpy(dataset.targets(labels)[self.rows])
@@ -146,15 +150,19 @@ class Loader:
             raise InvalidOption(
                 f"a crop of {crop} pixels", f"a size from 1 to {min(height, width)}", "change --crop or leave it out"
             )
-        self.crop = crop
-        self.image_shape = (channels, crop or height, crop or width)
-        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-        limit = int(MEMORY_FRACTION * available) if memory is None else memory
-        self.fits = 4 * len(self) * sum(int(np.prod(shape)) for shape in self._shapes().values()) <= limit
+        self.crop, self.bands = crop, band_places(bands, dataset.bands, channels, dataset.path)
+        self.image_shape = (channels if self.bands is None else len(self.bands), crop or height, crop or width)
         self._memory: dict[str, Float32[Tensor, "N C H W"]] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    @property
+    def fits(self) -> bool:
+        """Whether all images are kept in memory."""
+        available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        limit = int(MEMORY_FRACTION * available) if self.memory is None else self.memory
+        return 4 * len(self) * sum(int(np.prod(shape)) for shape in self._shapes().values()) <= limit
 
     def begin_epoch(self, epoch: int) -> None:
         """Hear that an epoch begins: the images of a dataset stay the same."""
@@ -215,7 +223,7 @@ class Loader:
         return Batch(arrays["image"], self.targets[index], index, features=features, weight=weight)
 
     def _read(self, positions: Sequence[Int64[np.ndarray, " B"]]) -> Iterator[dict[str, Tensor]]:
-        reader = _Reader(self.dataset, self.rows, self.crop, self.arrays)
+        reader = _Reader(self.dataset, self.rows, (self.bands, self.crop), self.arrays)
         for arrays in torch.utils.data.DataLoader(
             reader, batch_size=None, sampler=list(positions), num_workers=self.workers, generator=torch.Generator()
         ):
@@ -229,7 +237,7 @@ class PairLoader(Loader):
 
     Parameters
     ----------
-    dataset, rows, labels, workers, memory
+    dataset, rows, labels, workers
         As of `Loader`.
 
     Raises
@@ -244,7 +252,6 @@ class PairLoader(Loader):
         rows: Sequence[int] | Int64[np.ndarray, " N"],
         labels: Sequence[str] | None = None,
         workers: int = 0,
-        memory: int | None = None,
     ) -> None:
         shapes = dataset.array_shapes
         if LOW not in shapes:
@@ -254,7 +261,7 @@ class PairLoader(Loader):
                 "simulate one: `deeplense simulate super_resolution`",
             )
         self.arrays = (LOW, IMAGE, TRUTH) if TRUTH in shapes else (LOW, IMAGE)
-        super().__init__(dataset, rows, labels, None, workers, memory)
+        super().__init__(dataset, rows, labels, None, workers)
         self.image_shape = shapes[LOW]
 
     def _shapes(self) -> dict[str, tuple[int, int, int]]:
@@ -269,15 +276,17 @@ class _Reader(torch.utils.data.Dataset[dict[str, Tensor] | DeepLenseError]):
     """Reads one batch per item, so that a worker process decodes a whole batch at a time."""
 
     def __init__(
-        self, dataset: Dataset, rows: Int64[np.ndarray, " N"], crop: int | None, arrays: tuple[str, ...]
+        self,
+        dataset: Dataset,
+        rows: Int64[np.ndarray, " N"],
+        part: tuple[tuple[int, ...] | None, int | None],
+        arrays: tuple[str, ...],
     ) -> None:
-        self.dataset, self.rows, self.crop, self.arrays = dataset, rows, crop, arrays
+        self.dataset, self.rows, self.part, self.arrays = dataset, rows, part, arrays
 
     def __getitem__(self, positions: Int64[np.ndarray, " B"]) -> dict[str, Tensor] | DeepLenseError:
         try:
             read = {name: torch.from_numpy(self.dataset.array(name, self.rows[positions])) for name in self.arrays}
         except DeepLenseError as error:  # returned: of a raised one torch would make a RuntimeError
             return error
-        if self.crop is None:
-            return read
-        return {name: centre_crop(images, self.crop).contiguous() for name, images in read.items()}
+        return {name: part_taken(images, *self.part) for name, images in read.items()}

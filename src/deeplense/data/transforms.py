@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -206,6 +206,13 @@ def turned_back(copies: list[Images], symmetry: Symmetry) -> list[Images]:
     upright = [copy.transpose(2, 3) if k >= 4 else copy for k, copy in enumerate(copies)]
     upright = [copy.flip(2) if k // 2 % 2 else copy for k, copy in enumerate(upright)]
     return [copy.flip(3) if k % 2 else copy for k, copy in enumerate(upright)]
+
+
+def part_taken(images: Tensor, bands: Sequence[int] | None, crop: int | None) -> Tensor:
+    """Return what a network takes of images [..., C, H, W]: some bands in their order, the central pixels."""
+    if bands is not None:
+        images = images[..., list(bands), :, :]
+    return (images if crop is None else centre_crop(images, crop)).contiguous()
 
 
 def centre_crop(images: Float[Tensor, "*B H W"], size: int) -> Float[Tensor, "*B size size"]:

@@ -54,7 +54,13 @@ class BoostedTrees(Fusion):
         self.register_buffer("depth", torch.zeros(1, dtype=torch.int64))
 
     @torch.no_grad()
-    def fit(self, features: Float32[Tensor, "N F"], targets: Int64[Tensor, " N"], seed: int) -> None:
+    def fit(
+        self,
+        features: Float32[Tensor, "N F"],
+        targets: Int64[Tensor, " N"],
+        seed: int,
+        weights: Float[Tensor, " N"] | None = None,
+    ) -> None:
         """Grow the trees."""
         from sklearn.ensemble import HistGradientBoostingClassifier
 
@@ -66,7 +72,7 @@ class BoostedTrees(Fusion):
             early_stopping=True,
             random_state=seed,
         )
-        booster.fit(features.numpy(), targets.numpy())
+        booster.fit(features.numpy(), targets.numpy(), None if weights is None else weights.numpy())
         self.baseline.fill_(float(np.ravel(booster._baseline_prediction)[0]))
         self.value.zero_()
         deepest = 0

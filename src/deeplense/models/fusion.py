@@ -30,8 +30,14 @@ class Fusion(nn.Module, ABC):
     gives_logit: ClassVar[bool] = False
 
     @abstractmethod
-    def fit(self, features: Float32[Tensor, "N F"], targets: Int64[Tensor, " N"], seed: int) -> None:
-        """Learn from the training images what needs no gradients."""
+    def fit(
+        self,
+        features: Float32[Tensor, "N F"],
+        targets: Int64[Tensor, " N"],
+        seed: int,
+        weights: Float[Tensor, " N"] | None = None,
+    ) -> None:
+        """Learn from the training images what needs no gradients; weights say how much each counts."""
 
     @abstractmethod
     def forward(self, pooled: Float[Tensor, "B P"], features: Float32[Tensor, "B F"]) -> Float[Tensor, "B Q"]:
@@ -88,8 +94,14 @@ class OfScaled(Fusion):
         super().__init__()
         self.scaled = Scaled(num_features)
 
-    def fit(self, features: Float32[Tensor, "N F"], targets: Int64[Tensor, " N"], seed: int) -> None:
-        """Take the scale of the features."""
+    def fit(
+        self,
+        features: Float32[Tensor, "N F"],
+        targets: Int64[Tensor, " N"],
+        seed: int,
+        weights: Float[Tensor, " N"] | None = None,
+    ) -> None:
+        """Take the scale of the features, for which all count alike."""
         self.scaled.fit(features)
 
 

@@ -46,7 +46,9 @@ def training_images(options: TrainOptions) -> tuple[Loader, Loader]:
     n_images = options.epochs * drawn.counts.train * len(drawn.labels)
     recipe = RecipeDataset(name, compiled=worth_compiling(n_images))
     features = _features(options, recipe)  # a recipe has none to read: whoever asks for them hears so
-    return FreshLoader(recipe, options.seed, options.crop), _loader(recipe, "validation", options, features)
+    return FreshLoader(recipe, options.seed, options.crop, options.bands), _loader(
+        recipe, "validation", options, features
+    )
 
 
 def rows_of(dataset: Dataset, split: str, options: TrainOptions) -> Int64[np.ndarray, " M"]:
@@ -70,6 +72,7 @@ def _loader(dataset: Dataset, split: str, options: TrainOptions, features: tuple
         crop=options.crop,
         workers=0 if options.fresh else options.workers,
         features=features,
+        bands=options.bands,
     )
     if split == "train":
         loader.balanced = options.balance == "sampling"

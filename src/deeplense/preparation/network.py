@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 from accelerate import Accelerator
+from jaxtyping import Float
+from torch import Tensor
 
 from deeplense.core.console import note
 from deeplense.core.run_folder import RunFolder
@@ -39,7 +41,7 @@ def prepare(
     network: Any = task.network(train.image_shape, settings)
     backbone: Any = network.backbone
     if network.fusion is not None:
-        network.fusion.fit(train.features, train.targets, options.seed)
+        network.fusion.fit(train.features, train.targets, options.seed, _counts_for(options, train))
     if accelerator.is_main_process:
         for sentence in (*dataset.problems, *backbone.notes):
             note(str(sentence))
@@ -71,3 +73,11 @@ def _shares(options: TrainOptions, train: Loader) -> dict[str, Any]:
     weights = counts.mean() / counts if options.balance == "weights" else alike
     shares = counts / counts.sum() if options.balance in (None, "none", "catalogue") else alike / len(counts)
     return {"class_weights": weights.tolist(), "shares": shares.tolist()}
+
+
+def _counts_for(options: TrainOptions, train: Loader) -> Float[Tensor, " N"] | None:
+    """Return how much each image counts in what is fitted to all at once; None where all count alike."""
+    if options.balance not in ("weights", "sampling"):
+        return train.weights
+    counts = train.targets.bincount(minlength=len(train.dataset.labels)).double()
+    return (counts.mean() / counts)[train.targets]

@@ -110,6 +110,8 @@ class TrainOptions(Config):
         What is done to pixel values; its numbers are fitted on training images and kept with the run.
     crop
         Keep so many central pixels along each side; by default all.
+    bands
+        Learn from these bands alone, in this order: their names (`deeplense data info` lists them), or numbers from 1.
     symmetry
         Random flips and turns: half_turn (180°), d4 (all eight), none, or auto: what the recipe says is exact,
         half_turn where there is no recipe.
@@ -182,6 +184,7 @@ class TrainOptions(Config):
     patience: Annotated[int | None, Bounds(low=1)] = None
     normalise: Literal["none", "max", "min_max", "standard", "sqrt", "log", "asinh"] = "asinh"
     crop: Annotated[int | None, Bounds(low=8)] = None
+    bands: tuple[str, ...] = ()
     symmetry: Literal["auto", "none", "half_turn", "d4"] = "auto"
     average_symmetry: bool = False
     average_weights: bool = False

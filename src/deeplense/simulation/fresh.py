@@ -12,9 +12,10 @@ import torch
 from jaxtyping import Float32, Int64
 
 from deeplense.core.compiled import Runner
+from deeplense.data.bands import band_names
 from deeplense.data.dataset import IMAGE, Dataset
 from deeplense.data.loader import Batch, Loader
-from deeplense.data.transforms import centre_crop
+from deeplense.data.transforms import part_taken
 from deeplense.recipes.draw import compile_formulas, draw_images
 from deeplense.recipes.recipe import Sample, load_recipe
 
@@ -39,6 +40,7 @@ class RecipeDataset(Dataset):
         self.recipe, self.run = load_recipe(recipe), Runner(compiled)
         self.path, self.problems, self.labels = Path(self.recipe.name), [], self.recipe.labels
         self.image_shape, self.degradation = self.recipe.image_shape, self.recipe.pair
+        self.bands = band_names(self.recipe.instrument)
         self.samples = self.recipe.samples()
         if compiled:
             compile_formulas(self.recipe, self.run)
@@ -78,12 +80,12 @@ class FreshLoader(Loader):
         The recipe.
     seed
         Seed of the images.
-    crop
-        Side of the central part to keep; None keeps all.
+    crop, bands
+        As of `Loader`.
     """
 
-    def __init__(self, dataset: RecipeDataset, seed: int, crop: int | None = None) -> None:
-        super().__init__(dataset, dataset.indices("train"), crop=crop)
+    def __init__(self, dataset: RecipeDataset, seed: int, crop: int | None = None, bands: Sequence[str] = ()) -> None:
+        super().__init__(dataset, dataset.indices("train"), crop=crop, bands=bands)
         self.recipe, self.samples = dataset.recipe, dataset.samples
         self.seed, self.epoch, self.run = seed, 0, dataset.run
 
@@ -108,5 +110,4 @@ class FreshLoader(Loader):
         known = [self.samples[int(row)] for row in self.rows[positions]]
         first = self.epoch * self.recipe.counts.train
         samples = [Sample("fresh", sample.label, first + sample.k) for sample in known]
-        images = draw_images(self.recipe, self.seed, samples, self.run)[IMAGE]
-        return images if self.crop is None else centre_crop(images, self.crop).contiguous()
+        return part_taken(draw_images(self.recipe, self.seed, samples, self.run)[IMAGE], self.bands, self.crop)

@@ -6,13 +6,13 @@ import math
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
+from deeplense.data.bands import band_names
 from deeplense.data.catalogue import MEASURED
 from deeplense.recipes.draw import LANES
 from deeplense.recipes.recipe import Recipe
@@ -66,9 +66,8 @@ class Photometer:
             When an instrument has no zero point or no background.
         """
         instruments, scale = recipe.instruments(), recipe.observation.scale
-        names = (recipe.instrument,) if isinstance(recipe.instrument, str) else recipe.instrument
         return cls(
-            band_names(names),
+            band_names(recipe.instrument),
             instruments[0].pixel_scale,
             tuple(2.5 * math.log10(scale * one.electron_rate(0.0)) for one in instruments),
             tuple(scale * one.background_sigma() for one in instruments),
@@ -172,15 +171,6 @@ class Photometer:
         """Return how many pixels have their centre within a radius [arcsec], at least one."""
         _, x, y = self._circle
         return max(1, int((x**2 + y**2 <= radius**2).sum()))
-
-
-def band_names(instruments: tuple[str, ...]) -> tuple[str, ...]:
-    """Return a short name of each band: the last word of its instrument's, where that tells them apart."""
-    stems = tuple(Path(name).stem.lower() for name in instruments)
-    short = tuple(stem.replace("-", "_").rpartition("_")[2] for stem in stems)
-    if len(set(short)) == len(short):
-        return short
-    return stems if len(set(stems)) == len(stems) else tuple(f"{number}" for number in range(1, len(stems) + 1))
 
 
 def _sum(values: Float64[Tensor, "B P"]) -> Column:

@@ -15,7 +15,7 @@ from jaxtyping import Float32, Float64, Int64
 from deeplense.core.errors import DeepLenseError, InvalidDataset, InvalidOption
 from deeplense.core.files import sha256
 from deeplense.data.readers.stamps import Stamps
-from deeplense.data.transforms import centre_crop, fit_normalisation
+from deeplense.data.transforms import fit_normalisation
 from deeplense.metrics.calibrated import calibrated, pooled, read_calibration
 from deeplense.metrics.survey import shifted_prior
 from deeplense.metrics.temperature import logits_of, softmax
@@ -81,7 +81,7 @@ class Finder:
     def stretched_to(self, survey: Stamps) -> Finder:
         """Return the finder with its stretch fitted to a survey of other units or noise; nothing there is unlike."""
         rows = np.linspace(0, len(survey) - 1, min(SAMPLE, len(survey))).astype(np.int64)
-        taken = [self.taken(image) for image, _ in (_read(survey, int(row)) for row in rows)]
+        taken = [self.taken(image, survey) for image, _ in (_read(survey, int(row)) for row in rows)]
         if not (found := [image for image in taken if not isinstance(image, str)]):
             raise InvalidDataset(f"no stamp of {survey.path} can be read", "images to fit the stretch to", "check them")
         kind = self.model.normalisation.kind
@@ -90,17 +90,14 @@ class Finder:
             self, model=replace(self.model, normalisation=fitted, config=self.model.config | {"familiar": {}})
         )
 
-    def taken(self, image: Float32[np.ndarray, "C H W"] | str) -> Float32[np.ndarray, "c h w"] | str:
+    def taken(self, image: Float32[np.ndarray, "C H W"] | str, survey: Stamps) -> Float32[np.ndarray, "c h w"] | str:
         """Return a stamp as the network takes it, or why it does not."""
         if isinstance(image, str):
             return image
-        crop = self.model.crop
-        if crop is not None and min(image.shape[1:]) >= crop:
-            image = centre_crop(torch.from_numpy(image), crop).contiguous().numpy()
-        wanted = tuple(self.model.config["image_shape"])
-        if image.shape != wanted:
-            return f"an image of {image.shape}; expected {wanted} (channels, height, width), as in training"
-        return image
+        try:
+            return self.model.taken(image, survey.bands, survey.path)
+        except InvalidDataset as error:
+            return f"{error.found}; expected {error.expected}"
 
     def evidence(self, log_odds: Float64[np.ndarray, " N"]) -> Float64[np.ndarray, " N"]:
         """Return by how much its answers speak for a lens, whatever the share of lenses that it has learnt from."""
@@ -250,7 +247,7 @@ def _score(
 ) -> None:
     """Fill in what a finder says of some rows of the survey, each in its place in the catalogue: scores, words."""
     rows, (errors, unlike) = read[0], said
-    stamps = [finder.taken(stamp) for stamp in read[1]]
+    stamps = [finder.taken(stamp, survey) for stamp in read[1]]
     good = np.array([not isinstance(stamp, str) for stamp in stamps])
     places = [survey.rows[row] for row in rows]
     for place, stamp in zip(places, stamps, strict=True):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -16,12 +17,13 @@ from torch import Tensor, nn
 from deeplense.core.config import Config
 from deeplense.core.errors import DeepLenseError, InvalidDataset, InvalidOption, MissingFile
 from deeplense.core.run_folder import RunFolder, find_run
+from deeplense.data.bands import band_places
 from deeplense.data.dataset import Dataset
 from deeplense.data.features import feature_values
 from deeplense.data.loader import Batch, Loader, PairLoader
 from deeplense.data.readers.files import read_image
 from deeplense.data.splits import Fold
-from deeplense.data.transforms import Normalisation, Symmetry, centre_crop
+from deeplense.data.transforms import Normalisation, Symmetry, part_taken
 from deeplense.detectors.calibrated import CalibratedDetector
 from deeplense.models.network import load_weights
 from deeplense.tasks.task import TASKS, Task
@@ -134,6 +136,16 @@ class TrainedModel:
         return crop
 
     @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands that it looks at, in this order; none named for all as they lie."""
+        return tuple(self.config["options"].get("bands", ()))
+
+    def with_bands(self, bands: Sequence[str]) -> Self:
+        """Return the model for images whose bands lie otherwise than in training; as it is where none is named."""
+        options = self.config["options"]
+        return self if not bands else replace(self, config=self.config | {"options": options | {"bands": [*bands]}})
+
+    @property
     def fold(self) -> Fold | None:
         """The fold of a cross-validation that judges it; None for the dataset's own splits."""
         try:
@@ -145,7 +157,7 @@ class TrainedModel:
         """Return some images of a dataset as the network takes them."""
         if self.task.pairs:
             return PairLoader(dataset, rows, workers=workers)
-        return Loader(dataset, rows, self.labels, self.crop, workers, features=self.feature_names)
+        return Loader(dataset, rows, self.labels, self.crop, workers, features=self.feature_names, bands=self.bands)
 
     @property
     def feature_names(self) -> tuple[str, ...]:
@@ -178,7 +190,7 @@ class TrainedModel:
         network.expect(n_images)
 
     def prepare(self, path: Path) -> Float32[np.ndarray, "C H W"]:
-        """Return one image file, cropped as in training.
+        """Return one image file, its part that the network takes.
 
         Raises
         ------
@@ -187,11 +199,25 @@ class TrainedModel:
         CorruptFile
             When the file holds no image.
         """
-        image = read_image(path)
-        if self.crop is not None and min(image.shape[-2:]) >= self.crop:
-            image = centre_crop(torch.tensor(image), self.crop).contiguous().numpy()  # a file's array may be read-only
-        self._check_shape(image.shape, path)
-        return image
+        return self.taken(read_image(path), (), path)
+
+    def taken(
+        self, image: Float32[np.ndarray, "C H W"], names: Sequence[str], path: Path
+    ) -> Float32[np.ndarray, "c h w"]:
+        """Return an image as the network takes it: its bands, of which the names may be known, and central pixels.
+
+        Raises
+        ------
+        InvalidDataset
+            When it is not of the training images' size and channels.
+        InvalidOption
+            When it lacks a band.
+        """
+        bands = band_places(self.bands, names, len(image), path)
+        fits = self.crop is not None and min(image.shape[1:]) >= self.crop
+        part = part_taken(torch.tensor(image), bands, self.crop if fits else None).numpy()  # it may be read-only
+        self._check_shape(part.shape, path)
+        return part
 
     @torch.inference_mode()
     def answer(
@@ -264,7 +290,7 @@ class TrainedModel:
             raise InvalidDataset(
                 f"images of shape {shape} in {path}",
                 f"images of shape {wanted} (channels, height, width), as in training",
-                "train on images of this shape, or bring them to the other",
+                "choose their bands by --bands, or train on images of this shape",
             )
 
 

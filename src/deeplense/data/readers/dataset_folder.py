@@ -14,6 +14,7 @@ from jaxtyping import Float32, Int64
 from deeplense.core.degradation import Degradation
 from deeplense.core.errors import CorruptFile, InvalidDataset, InvalidOption, MissingFile, UnknownName
 from deeplense.core.files import read_json
+from deeplense.data.bands import band_names
 from deeplense.data.dataset import IMAGE, LOW, READERS, TRUTH, Dataset
 from deeplense.data.readers.hdf5 import locate, to_stacks
 from deeplense.data.readers.stacks import Stack
@@ -70,7 +71,9 @@ class DatasetFolder(Dataset):
             }
             if odd := [name for name, good in sound.items() if not good]:
                 raise ValueError(odd[0])
-            pair = (manifest.get("recipe") or {}).get("pair")
+            recipe = manifest.get("recipe") or {}
+            pair = recipe.get("pair")
+            self.bands = band_names(recipe.get("instrument"))
             self.degradation = None if pair is None else Degradation.from_mapping(pair)
         except (KeyError, TypeError, ValueError, IndexError, AttributeError, InvalidOption, UnknownName) as error:
             remedy = "restore it, or remove the folder and simulate it again"

@@ -15,7 +15,7 @@ import pyarrow as pa
 from jaxtyping import Float32, Int64
 
 from deeplense.core.errors import CorruptFile, DeepLenseError, InvalidDataset
-from deeplense.data.catalogue import ColumnRole, Role, Roles, roles_in_file
+from deeplense.data.catalogue import ColumnRole, Role, Roles, roles_in_file, texts
 from deeplense.data.dataset import CANONICAL_LABELS, READERS, Dataset
 from deeplense.data.readers.class_labels import class_names, decode_labels, order_labels
 from deeplense.data.readers.folders import MAX_DEPTH, UNEQUAL
@@ -65,8 +65,6 @@ class Stamps(Dataset):
         Which rows of it have their stamps: those of `catalogue`.
     roles
         What each column of `catalogue` is to a learner.
-    bands
-        Names of folders or files of the bands; one for bands in one file.
 
     Raises
     ------
@@ -114,7 +112,8 @@ class Stamps(Dataset):
             )
         self.table, self.ids = table.take(np.arange(first, table.num_rows, step)), ids[first::step]
         self.rows, self.roles_of_table = [row // step for row in mine], guessed
-        self.bands = tuple(band.name for band in bands)
+        if all(shape[0] == 1 for shape in shapes):  # bands in one file have no names
+            self.bands = tuple(band.name for band in bands)
         self._shapes = shapes
         self.image_shape = (sum(shape[0] for shape in shapes), *shapes[0][1:])
         self._paths = [tuple(band.files[row] for band in bands) for row in mine]
@@ -125,7 +124,7 @@ class Stamps(Dataset):
             tables[0], table.take(mine), guessed, [ids[row] for row in mine], splits
         )
         if (group := self.roles.first("group")) is not None:
-            self.groups = [None if value is None else str(value) for value in self.catalogue[group].to_pylist()]
+            self.groups = texts(self.catalogue[group])
         counts = Counter(self.catalogue["label"].to_pylist())
         self.labels = order_labels({label for label in counts if label is not None})
         self.problems += [*_classes(counts), *self._masked(), *guessed.notes()]
