@@ -382,8 +382,8 @@ def test_what_one_of_a_committee_refuses_has_a_reason(
 
     taken = Finder.taken
 
-    def refuse(self: Finder, image: Any) -> Any:
-        return "refused" if self.model.run.id == "image" else taken(self, image)
+    def refuse(self: Finder, image: Any, stamps: Any) -> Any:
+        return "refused" if self.model.run.id == "image" else taken(self, image, stamps)
 
     monkeypatch.setattr(Finder, "taken", refuse)
     out = tmp_path / "c.parquet"
