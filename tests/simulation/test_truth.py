@@ -18,6 +18,7 @@ from deeplense.recipes.draw import expected_images, moments, observe, streams_of
 from deeplense.recipes.recipe import Recipe, Sample, load_recipe
 from deeplense.recipes.scenes import draw_parameters
 from deeplense.simulate import simulate
+from deeplense.simulation import truth as truth_module
 from deeplense.simulation.fresh import RecipeDataset
 from deeplense.simulation.truth import Truth, source_signal, substructure_convergence, substructure_signal
 from deeplense.sky import halo
@@ -178,6 +179,23 @@ def test_what_makes_lenses_easy_is_of_the_catalogue_and_of_lenses_alone(tmp_path
     for name in found:
         assert np.isnan(found[name][~is_lens]).all() and np.isfinite(found[name][is_lens]).all()
     assert (cropped["arc_snr"][is_lens] < found["arc_snr"][is_lens]).all()
+
+
+def test_the_same_images_are_measured_once(small_set: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = Truth.of(open_dataset(small_set))
+    assert truth is not None
+    rows = truth.dataset.indices("test")
+    first = truth.substructure(rows, 40)
+    expected = {name: column.copy() for name, column in first.items()}
+    first["substructure_snr"][:] = 0  # the caller's own
+    with monkeypatch.context() as patched:
+        patched.setattr(truth_module, "substructure_signal", lambda *_: pytest.fail("it was measured again"))
+        again = Truth.of(open_dataset(small_set))
+        assert again is not None
+        np.testing.assert_equal(again.substructure(rows, 40), expected)
+        for others, crop in ((rows[1:], 40), (rows, 41)):
+            with pytest.raises(pytest.fail.Exception, match="again"):
+                again.substructure(others, crop)
 
 
 def test_images_without_noise_have_no_ratio() -> None:
