@@ -46,9 +46,8 @@ def training_images(options: TrainOptions) -> tuple[Loader, Loader]:
     n_images = options.epochs * drawn.counts.train * len(drawn.labels)
     recipe = RecipeDataset(name, compiled=worth_compiling(n_images))
     features = _features(options, recipe)  # a recipe has none to read: whoever asks for them hears so
-    return FreshLoader(recipe, options.seed, options.crop, options.bands), _loader(
-        recipe, "validation", options, features
-    )
+    fresh = FreshLoader(recipe, options.seed, options.crop, options.bands)
+    return fresh, _loader(recipe, "validation", options, features)
 
 
 def rows_of(dataset: Dataset, split: str, options: TrainOptions) -> Int64[np.ndarray, " M"]:
