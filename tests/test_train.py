@@ -130,8 +130,8 @@ WITH_A_TEST_OF_THEIR_OWN = {
     "out",
     "resume",
 }
-WITH_TESTS_ELSEWHERE = {  # tests/simulation/test_fresh.py, tests/models/test_lens_inverse.py, tests/tasks/
-    *("fresh", "lens_recipe"),
+WITH_TESTS_ELSEWHERE = {  # tests: test_bands.py, simulation/test_fresh.py, models/test_lens_inverse.py, tasks/
+    *("fresh", "lens_recipe", "bands"),
     *("task", "detector", "normal", "estimator", "loss", "adversary", "perceptual", "patch"),
     *("fusion", "features", "allow_truth_features", "balance"),
 }
