@@ -6,10 +6,10 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32
 from torch import Tensor
 
-from deeplense.models.fusion import Fusion
+from deeplense.models.fusion import Features, Fusion, Targets, Weights
 
 TREES = 200
 LEAVES = 31
@@ -54,13 +54,7 @@ class BoostedTrees(Fusion):
         self.register_buffer("depth", torch.zeros(1, dtype=torch.int64))
 
     @torch.no_grad()
-    def fit(
-        self,
-        features: Float32[Tensor, "N F"],
-        targets: Int64[Tensor, " N"],
-        seed: int,
-        weights: Float[Tensor, " N"] | None = None,
-    ) -> None:
+    def fit(self, features: Features, targets: Targets, seed: int, weights: Weights = None) -> None:
         """Grow the trees."""
         from sklearn.ensemble import HistGradientBoostingClassifier
 

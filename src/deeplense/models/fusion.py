@@ -10,6 +10,9 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 FusionName = Literal["none", "late", "film"]
+Features = Float32[Tensor, "N F"]
+Targets = Int64[Tensor, " N"]
+Weights = Float[Tensor, " N"] | None  # how much each image counts; None where all count alike
 HIDDEN = 64  # of what is made of the features
 FARTHEST = 10.0  # scaled features are cut off here: a flag value of -99 must not drown the others
 HALF_WIDTH = 1.349  # σ between the quartiles of a normal law
@@ -30,14 +33,8 @@ class Fusion(nn.Module, ABC):
     gives_logit: ClassVar[bool] = False
 
     @abstractmethod
-    def fit(
-        self,
-        features: Float32[Tensor, "N F"],
-        targets: Int64[Tensor, " N"],
-        seed: int,
-        weights: Float[Tensor, " N"] | None = None,
-    ) -> None:
-        """Learn from the training images what needs no gradients; weights say how much each counts."""
+    def fit(self, features: Features, targets: Targets, seed: int, weights: Weights = None) -> None:
+        """Learn from the training images what needs no gradients."""
 
     @abstractmethod
     def forward(self, pooled: Float[Tensor, "B P"], features: Float32[Tensor, "B F"]) -> Float[Tensor, "B Q"]:
@@ -94,13 +91,7 @@ class OfScaled(Fusion):
         super().__init__()
         self.scaled = Scaled(num_features)
 
-    def fit(
-        self,
-        features: Float32[Tensor, "N F"],
-        targets: Int64[Tensor, " N"],
-        seed: int,
-        weights: Float[Tensor, " N"] | None = None,
-    ) -> None:
+    def fit(self, features: Features, targets: Targets, seed: int, weights: Weights = None) -> None:
         """Take the scale of the features, for which all count alike."""
         self.scaled.fit(features)
 
