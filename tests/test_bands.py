@@ -95,6 +95,11 @@ def test_images_of_other_bands_are_told_how_to_be_chosen(run: RunFolder, tmp_pat
         evaluate(run_id=str(run.path), dataset=str(survey(tmp_path / "x", "gri")), bands=("1",), device="cpu")
 
 
+def test_upscalers_choose_no_bands() -> None:
+    with pytest.raises(InvalidOption, match="which super-resolves"):
+        evaluate(run_id="super_resolution@deeplense", bands=("1",), device="cpu")
+
+
 def test_new_images_of_a_recipe_have_the_bands_asked_for() -> None:
     from deeplense.data.transforms import part_taken
     from deeplense.simulation.fresh import FreshLoader, RecipeDataset

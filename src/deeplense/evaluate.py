@@ -255,7 +255,7 @@ def _write_selection(folder: RunFolder, model: Judged, answers: np.ndarray, imag
     if truth is not None and lenses.size:
         some = lenses[np.linspace(0, lenses.size - 1, min(MOST, lenses.size)).astype(np.int64)]
         properties = {}
-        for name, values in truth.lenses(images.rows[some], model.crop).items():
+        for name, values in truth.lenses(images.rows[some], model.crop, images.bands).items():
             properties[name] = np.full(len(images), np.nan)
             properties[name][some] = values
         rows = selection_table(answers[:, place], images.targets.numpy() == place, properties)
@@ -281,7 +281,7 @@ def _write_sensitivity(folder: RunFolder, model: Judged, answers: np.ndarray, im
         for path in (folder.truth, folder.sensitivity):
             path.unlink(missing_ok=True)
         return
-    found = truth.substructure(images.rows[some], model.crop)
+    found = truth.substructure(images.rows[some], model.crop, images.bands)
     names = images.dataset.catalogue.select(["id", "label"]).take(images.rows[some])
     with atomic(folder.truth) as temporary:
         known = {name: pa.array(column, from_pandas=True) for name, column in found.items()}  # NaN becomes null

@@ -223,13 +223,14 @@ def _group(
         raise InvalidOption(
             f"{run.folder.id} is no backbone with a head", "a classifier to be explained", "leave out --attribution"
         )
-    images, classes = model.loader(dataset, rows[chosen]).in_memory(), torch.from_numpy(predicted)
+    loader, classes = model.loader(dataset, rows[chosen]), torch.from_numpy(predicted)
+    images = loader.in_memory()
     pieces = [slice(first, first + AT_ONCE) for first in range(0, len(chosen), AT_ONCE)]
     parts = [attribute(model.network, model.normalisation(images[some]), classes[some]) for some in pieces]
     attributions = {name: torch.cat([part[name] for part in parts])[:, 0].numpy() for name in parts[0]}
     truths = {}
     if truth is not None and truth.lumpy:
-        maps = zip((CONVERGENCE, SIGNAL), truth.maps(rows[chosen], model.crop), strict=True)
+        maps = zip((CONVERGENCE, SIGNAL), truth.maps(rows[chosen], model.crop, loader.bands), strict=True)
         truths = {name: map_[:, 0].numpy() for name, map_ in maps if bool(map_.isfinite().all())}
     ids, answers = [run.ids[k] for k in chosen], [run.labels[k] for k in predicted]
     right = bool(predicted[0] == run.targets[chosen[0]])

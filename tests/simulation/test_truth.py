@@ -198,6 +198,15 @@ def test_the_same_images_are_measured_once(small_set: Path, monkeypatch: pytest.
                 again.substructure(others, crop)
 
 
+def test_bands_share_the_signal_among_them() -> None:
+    truth = Truth.of(RecipeDataset("lens_finding_gri", compiled=False))
+    assert truth is not None
+    rows = np.flatnonzero(truth.dataset.targets() == 1)[:2]
+    each = [truth.lenses(rows, 32, (band,))["arc_snr"] for band in range(3)]
+    assert min(ratio.min() for ratio in each) > 0
+    np.testing.assert_allclose(np.sqrt(np.square(each).sum(0)), truth.lenses(rows, 32)["arc_snr"], rtol=1e-6)
+
+
 def test_images_without_noise_have_no_ratio() -> None:
     recipe = load_recipe("model_ii_noiseless")
     assert np.isnan(snr(recipe, "cdm", drawn(recipe, "cdm"))).all()

@@ -19,7 +19,7 @@ from torch import Tensor
 from deeplense.core.console import progress
 from deeplense.core.errors import DeepLenseError
 from deeplense.data.dataset import Dataset
-from deeplense.data.transforms import centre_crop
+from deeplense.data.transforms import part_taken
 from deeplense.instruments.optics import bin_pixels, convolve_kernel, sample_grid
 from deeplense.instruments.psf import kernel
 from deeplense.recipes.draw import expected_images, group_size, moments, streams_of
@@ -36,7 +36,8 @@ SUBSAMPLES = 4  # per pixel and axis, where a profile is averaged over pixels
 Map = Float[Tensor, "B 1 H W"]
 Images = Float[Tensor, "B C H W"]
 Column = Float64[np.ndarray, " B"]
-
+Rows = Int64[np.ndarray, " N"]
+Bands = tuple[int, ...] | None
 
 _LAST: dict[tuple[object, ...], dict[str, Column]] = {}
 
@@ -91,19 +92,19 @@ class Truth:
                 some = places[first : first + size]
                 yield Known(some, label, self._parameters(label, chosen[some]))
 
-    def substructure(self, rows: Int64[np.ndarray, " N"], crop: int | None = None) -> dict[str, Column]:
-        """Return what there is to see, [N] each, NaN where an image has none of it.
+    def substructure(self, rows: Rows, crop: int | None = None, bands: Bands = None) -> dict[str, Column]:
+        """Return what there is to see in some bands, by default in all: [N] each, NaN where an image has none of it.
 
         `substructure_snr`: the signal-to-noise ratio of the substructure in the (cropped) image, all else known; NaN
         where images are without noise. `subhalo_mass`: sum of the subhaloes' masses [solar masses]. `axion_mass` [eV].
         """
-        return self._measured(self._substructure, rows, crop)
+        return self._measured(self._substructure, rows, crop, bands)
 
-    def _substructure(self, rows: Int64[np.ndarray, " N"], crop: int | None) -> dict[str, Column]:
+    def _substructure(self, rows: Rows, crop: int | None, bands: Bands) -> dict[str, Column]:
         columns = {name: np.full(len(rows), np.nan) for name in STRENGTHS}
         with progress("measuring the substructure", len(rows)) as advance:
             for group in self.known(rows):
-                signal = _cropped(substructure_signal(self.recipe, group.label, group.parameters), crop)
+                signal = part_taken(substructure_signal(self.recipe, group.label, group.parameters), bands, crop)
                 columns["substructure_snr"][group.places] = torch.sqrt((signal.double() ** 2).sum((1, 2, 3))).numpy()
                 if (masses := group.parameters.get("halo_mass")) is not None:
                     columns["subhalo_mass"][group.places] = np.nansum(masses, axis=1)
@@ -112,22 +113,22 @@ class Truth:
                 advance(len(group.places))
         return columns
 
-    def lenses(self, rows: Int64[np.ndarray, " N"], crop: int | None = None) -> dict[str, Column]:
-        """Return what makes a lens easy to find, [N] each, NaN where it is not known.
+    def lenses(self, rows: Rows, crop: int | None = None, bands: Bands = None) -> dict[str, Column]:
+        """Return what makes a lens easy to find in some bands, by default in all: [N] each, NaN where it is not known.
 
         `theta_E` [arcsec]; `source_magnitude`, as it would be without the lens; `arc_snr`, the signal-to-noise ratio of
         the lensed source in the (cropped) image, all else known.
         """
-        return self._measured(self._lenses, rows, crop)
+        return self._measured(self._lenses, rows, crop, bands)
 
-    def _lenses(self, rows: Int64[np.ndarray, " N"], crop: int | None) -> dict[str, Column]:
+    def _lenses(self, rows: Rows, crop: int | None, bands: Bands) -> dict[str, Column]:
         columns = {name: np.full(len(rows), np.nan) for name in LENSING}
         with progress("measuring the arcs", len(rows)) as advance:
             for group in self.known(rows):
                 advance(len(group.places))
                 if not self.recipe.classes[group.label].get("lensed", True):
                     continue
-                signal = _cropped(source_signal(self.recipe, group.label, group.parameters), crop)
+                signal = part_taken(source_signal(self.recipe, group.label, group.parameters), bands, crop)
                 columns["arc_snr"][group.places] = torch.sqrt((signal.double() ** 2).sum((1, 2, 3))).numpy()
                 for name, key in (("theta_E", "lens_theta_E"), ("source_magnitude", "source_magnitude")):
                     if (values := group.parameters.get(key)) is not None:
@@ -136,9 +137,10 @@ class Truth:
 
     def _measured(
         self,
-        measure: Callable[[Int64[np.ndarray, " N"], int | None], dict[str, Column]],
-        rows: Int64[np.ndarray, " N"],
+        measure: Callable[[Rows, int | None, Bands], dict[str, Column]],
+        rows: Rows,
         crop: int | None,
+        bands: Bands,
     ) -> dict[str, Column]:
         """Return what is measured of images, from memory where they are those of the last time.
 
@@ -146,13 +148,13 @@ class Truth:
         """
         ids = tuple(self.dataset.catalogue["id"].take(rows).to_pylist())
         stored = str(getattr(self.dataset, "manifest", {}).get("catalogue"))  # its checksum
-        key = (measure.__name__, stored, repr(self.recipe), self.seed, ids, crop)
+        key = (measure.__name__, stored, repr(self.recipe), self.seed, ids, crop, bands)
         if key not in _LAST:
             _LAST.clear()
-            _LAST[key] = measure(rows, crop)
+            _LAST[key] = measure(rows, crop, bands)
         return {name: column.copy() for name, column in _LAST[key].items()}
 
-    def maps(self, rows: Int64[np.ndarray, " N"], crop: int | None = None) -> tuple[Map, Map]:
+    def maps(self, rows: Rows, crop: int | None = None, bands: Bands = None) -> tuple[Map, Map]:
         """Return the convergence of the substructure as the PSF would blur it, and its signal per pixel [σ].
 
         The signal of several bands is their root of summed squares.
@@ -166,9 +168,9 @@ class Truth:
             blurred = convolve_kernel(kappa, psf)
             dust = DUST * blurred.amax((2, 3), keepdim=True)  # what a Fourier transform leaves where nothing is
             convergence[where] = torch.where(blurred > dust, blurred, 0.0)
-            several = substructure_signal(self.recipe, group.label, group.parameters)
+            several = part_taken(substructure_signal(self.recipe, group.label, group.parameters), bands, None)
             signal[where] = torch.sqrt((several**2).sum(1, keepdim=True))
-        return _cropped(convergence, crop), _cropped(signal, crop)
+        return part_taken(convergence, None, crop), part_taken(signal, None, crop)
 
     def _parameters(self, label: str, rows: Int64[np.ndarray, " B"]) -> Parameters:
         """Return the parameters of images of one class: of the catalogue, or drawn again where it does not hold them.
@@ -287,7 +289,3 @@ def _filled(values: list[list[float]], present: Float64[np.ndarray, "B K"] | Non
         where = np.arange(len(some)) if present is None else np.flatnonzero(present[row])
         filled[row, where] = some
     return filled
-
-
-def _cropped(images: Images, crop: int | None) -> Images:
-    return images if crop is None else centre_crop(images, crop)

@@ -141,9 +141,18 @@ class TrainedModel:
         return tuple(self.config["options"].get("bands", ()))
 
     def with_bands(self, bands: Sequence[str]) -> Self:
-        """Return the model for images whose bands lie otherwise than in training; as it is where none is named."""
-        options = self.config["options"]
-        return self if not bands else replace(self, config=self.config | {"options": options | {"bands": [*bands]}})
+        """Return the model for images whose bands lie otherwise than in training; as it is where none is named.
+
+        Raises
+        ------
+        InvalidOption
+            When it takes pairs of images, of which no bands are chosen.
+        """
+        if not bands:
+            return self
+        if self.task.pairs:
+            raise InvalidOption(f"--bands with {self.run.id}, which super-resolves", "another task", "leave it out")
+        return replace(self, config=self.config | {"options": self.config["options"] | {"bands": [*bands]}})
 
     @property
     def fold(self) -> Fold | None:
@@ -287,10 +296,11 @@ class TrainedModel:
     def _check_shape(self, shape: tuple[int, ...], path: Path) -> None:
         wanted = tuple(self.config["image_shape"])
         if shape != wanted:
+            other = "bring them to the other" if shape[0] == wanted[0] else "choose their bands by --bands"
             raise InvalidDataset(
                 f"images of shape {shape} in {path}",
                 f"images of shape {wanted} (channels, height, width), as in training",
-                "choose their bands by --bands, or train on images of this shape",
+                f"train on images of this shape, or {other}",
             )
 
 
